@@ -1,0 +1,74 @@
+# Two commands from a fresh clone: `make demo` and `make test`. Everything is installed into .venv, nothing else.
+
+# The first interpreter that is new enough; `make PYTHON=/path/to/python ...` overrides it.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+INSTALL := $(PIP) install --quiet --disable-pip-version-check -c constraints.txt
+RUNS ?= runs
+
+.PHONY: help demo test lint types format docs bench smoke ci constraints clean
+
+help:
+	@echo "make demo    install, train the checkerboard experiment, write the report to $(RUNS)/demo"
+	@echo "make test    install the test extras and run the whole suite"
+	@echo "make lint    ruff (rules and format) and mypy"
+	@echo "make format  apply ruff's fixes and format"
+	@echo "make docs    build the documentation into site/"
+	@echo "make bench   speed and memory of the losses, as ratios"
+	@echo "make smoke   every command once, at the smallest size"
+	@echo "make clean   remove what was built, the virtual environment and runs excepted"
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: pip runs again only when what is to be installed has changed.
+$(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[train]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.train
+
+demo: $(VENV)/.train
+	$(BIN)/passband demo --out $(RUNS)/demo
+
+# One thread per worker: the tensors of the tests are small, and threads of two workers would fight for the cores.
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(MAKE) --no-print-directory types
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.run
+
+smoke: $(VENV)/.dev
+	PASSBAND=$(CURDIR)/$(BIN)/passband PYTHON=$(CURDIR)/$(BIN)/python .ci/smoke
+
+ci:
+	.ci/run
+
+# Run in a fresh .venv: every pin is then something an extra needs. Local version labels (+cpu) belong to one machine.
+constraints: $(VENV)/.dev
+	$(PIP) freeze --disable-pip-version-check --exclude passband | sed -E 's/\+[A-Za-z0-9.]+$$//' > constraints.txt
+
+clean:
+	rm -rf build dist site .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,38 @@
+"""Spectral training terms, operators and measures for diffusion and flow models.
+
+The names below load on first use, so that `import passband` stays as light as `import torch`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "VP": "passband.process",
+    "EDM": "passband.process",
+    "Flow": "passband.process",
+    "process_from_scheduler": "passband.integrations",
+    "AmplitudeLoss": "passband.regularization",
+    "AmplitudePhaseLoss": "passband.regularization",
+    "WaveletLoss": "passband.regularization",
+    "FocalFrequencyLoss": "passband.regularization",
+    "SpectralRegularizer": "passband.regularization",
+    "sample": "passband.sampling",
+    "radial_psd": "passband.transforms",
+    "SpectrumDistance": "passband.metrics",
+}
+
+__all__ = ["__version__", *_LAZY]  # noqa: PLE0604  (all entries are strings)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'passband' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

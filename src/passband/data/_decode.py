@@ -1,0 +1,154 @@
+"""From an image file of any mode to uint8 pixels. Pillow is imported on first use."""
+
+import errno
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from passband._checks import import_extra
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Pixels = NDArray[np.uint8]
+
+# What a decoder raises on broken bytes. Anything else (memory, a defect of ours) is not the image's fault.
+_BROKEN = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError, ZeroDivisionError,
+    OverflowError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+class UnusableImageError(Exception):
+    """An image cannot be used; the message is the reason, without the file's name."""
+
+
+class Header(NamedTuple):
+    """Size as shown (after the EXIF rotation), and the EXIF orientation still to be applied."""
+
+    width: int
+    height: int
+    orientation: int
+
+
+@contextmanager
+def unusable_if_broken() -> Iterator[None]:
+    """Turn whatever broken bytes make a decoder raise into UnusableImageError; keep warnings about them quiet."""
+    image_module = import_extra("PIL.Image", "train")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except image_module.DecompressionBombError as error:
+        raise UnusableImageError(f"too many pixels to be safe ({error})") from error
+    except import_extra("PIL", "train").UnidentifiedImageError as error:
+        raise UnusableImageError("not an image in a format that Pillow reads") from error
+    except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UnusableImageError(reason or type(error).__name__) from error
+
+
+def _orientation(image: "Image") -> int:
+    if image.format == "TIFF":  # turned upright by Pillow as it loads
+        return 1
+    try:
+        # Not image.getexif(): for PNG that decodes all the pixels.
+        value = import_extra("PIL.Image", "train").Image.getexif(image).get(0x0112, 1)
+    except _BROKEN:  # damaged metadata beside good pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _open(stream: IO[bytes]) -> "Image":
+    if not stream.read(1):
+        raise UnusableImageError("the file is empty (0 bytes)")
+    stream.seek(0)
+    image: Image = import_extra("PIL.Image", "train").open(stream)
+    return image
+
+
+def read_header(stream: IO[bytes]) -> Header:
+    """Size and orientation, from the file's header alone."""
+    with _open(stream) as image:
+        orientation = _orientation(image)
+        width, height = image.size[::-1] if orientation >= 5 else image.size
+        return Header(width, height, orientation)
+
+
+def read_image(stream: IO[bytes], header: Header, channels: int) -> "Image":
+    """Decode the first frame, upright, in mode L or RGB."""
+    transpose = import_extra("PIL.Image", "train").Transpose
+    turns = {
+        2: transpose.FLIP_LEFT_RIGHT, 3: transpose.ROTATE_180, 4: transpose.FLIP_TOP_BOTTOM, 5: transpose.TRANSPOSE,
+        6: transpose.ROTATE_270, 7: transpose.TRANSVERSE, 8: transpose.ROTATE_90,
+    }  # fmt: skip
+    with _open(stream) as opened:
+        opened.load()
+        image = to_mode(opened, "L" if channels == 1 else "RGB")
+    if header.orientation in turns:
+        image = image.transpose(turns[header.orientation])
+    if image.size != (header.width, header.height):
+        raise UnusableImageError(
+            f"decodes to {image.size[0]} x {image.size[1]} pixels, its header says {header.width} x {header.height}"
+        )
+    return image
+
+
+def to_mode(image: "Image", mode: str) -> "Image":
+    """Convert any mode to L or RGB: 16 bits scaled to 8, transparency laid on white, CMYK and palettes resolved."""
+    image_module = import_extra("PIL.Image", "train")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        wide = np.asarray(image).astype(np.uint32)
+        image = image_module.fromarray(((wide + 128) // 257).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise UnusableImageError(
+            f"pixels of mode {image.mode!r} (32 bits) have no stated range; convert the file to 8 or 16 bits"
+        )
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = image_module.new("RGBA", image.size, (255, 255, 255, 255))
+        image = image_module.alpha_composite(white, image).convert("RGB")
+    if mode == "L" and image.mode not in ("1", "L"):
+        image = image.convert("RGB")  # palettes and CMYK have no direct way to luma that equals the one through RGB
+    return image if image.mode == mode else image.convert(mode)
+
+
+def to_array(image: "Image") -> Pixels:
+    """Pixels as (height, width, channels)."""
+    array = np.asarray(image)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def center_crop(image: "Image", size: int) -> Pixels:
+    """The central square, resized to size x size with an antialiased Lanczos filter; untouched where it fits."""
+    side = min(image.size)
+    # Whole pixels: half a pixel of shift would interpolate, which dims the highest frequencies.
+    left, top = (image.size[0] - side) // 2, (image.size[1] - side) // 2
+    box = (left, top, left + side, top + side)
+    if side == size:
+        return to_array(image.crop(box))
+    lanczos = import_extra("PIL.Image", "train").Resampling.LANCZOS
+    return to_array(image.resize((size, size), lanczos, box=box))
+
+
+def tile_count(header: Header, size: int) -> int:
+    """How many whole size x size tiles fit, counted from the top left corner."""
+    return (header.width // size) * (header.height // size)
+
+
+def tiles(image: "Image", size: int, which: NDArray[np.int64]) -> Pixels:
+    """The given tiles, row by row from the top left corner, at native resolution: (tiles, size, size, channels)."""
+    array = to_array(image)
+    rows, columns = array.shape[0] // size, array.shape[1] // size
+    grid = array[: rows * size, : columns * size].reshape(rows, size, columns, size, -1)
+    return np.ascontiguousarray(grid[which // columns, :, which % columns])

@@ -1,0 +1,35 @@
+"""Spectral Regularization: Fourier and wavelet losses on the clean estimate (arXiv:2603.02447)."""
+
+from passband.regularization.focal import FocalFrequencyLoss, focal_frequency_loss
+from passband.regularization.fourier import (
+    AmplitudeLoss,
+    AmplitudePhaseLoss,
+    Coupling,
+    amplitude_loss,
+    amplitude_phase_loss,
+)
+from passband.regularization.gate import Gate, NoiseRatioGate
+from passband.regularization.loss import SpectralLoss, WeightedSum
+from passband.regularization.regularizer import CleanEstimate, SpectralRegularizer, tweedie
+from passband.regularization.weight import ConstantWeight, EDMWeight, GradientShare, Weight
+
+__all__ = [
+    "AmplitudeLoss",
+    "AmplitudePhaseLoss",
+    "CleanEstimate",
+    "ConstantWeight",
+    "Coupling",
+    "EDMWeight",
+    "FocalFrequencyLoss",
+    "Gate",
+    "GradientShare",
+    "NoiseRatioGate",
+    "SpectralLoss",
+    "SpectralRegularizer",
+    "Weight",
+    "WeightedSum",
+    "amplitude_loss",
+    "amplitude_phase_loss",
+    "focal_frequency_loss",
+    "tweedie",
+]

@@ -1,0 +1,189 @@
+"""Fourier L1 losses on amplitude, and on amplitude and phase."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from passband._checks import check_batch, check_choice, check_same_shape
+from passband._numerics import no_autocast, upcast
+from passband.regularization.loss import Field, PerSample, SpectralLoss
+from passband.transforms import half_weights, rfftn
+
+Coupling = Literal["frequency", "energy", "norm"]
+
+#: Smallest squared amplitude at which a phase counts fully, where a clean sample has no power at all.
+_SILENCE = 1e-12
+
+
+def amplitude_loss(estimate: Field, clean: Field) -> PerSample:
+    r"""Mean absolute difference of the Fourier amplitudes, $\text{mean}\, |A - \hat A|$, $A = |F x_0|$, F orthonormal.
+
+    L1 is the point: with a square instead, and phases included, Parseval's theorem makes it the mean squared error again.
+
+    Args:
+        estimate: clean estimate, (batch, channels, \*spatial), 1 to 3 spatial axes.
+        clean: clean sample, of the same shape.
+
+    Returns:
+        One value per sample, (batch,): the mean over channels and frequencies.
+
+    Raises:
+        TypeError: if an input is not floating.
+        ValueError: if shapes differ or have no spatial axes.
+
+    Example:
+        >>> import torch
+        >>> from passband.regularization import amplitude_loss
+        >>> x = torch.randn(4, 3, 16, 16)
+        >>> bool((amplitude_loss(x.roll(3, dims=-1), x) < 1e-5).all())  # blind to a shift
+        True
+
+    Source: Spectral Regularization (arXiv:2603.02447).
+    """
+    estimate, clean = _checked(estimate, clean)
+    with no_autocast(clean):
+        return _mean((rfftn(clean).abs() - rfftn(estimate).abs()).abs(), clean.shape[2:])
+
+
+def amplitude_phase_loss(
+    estimate: Field, clean: Field, coupling: Coupling = "frequency", rel: float = 1e-3
+) -> PerSample:
+    r"""Fourier amplitudes and phases together, the paper's $\|A - \hat A\|_1\, (1 + \|\varphi - \hat\varphi\|_1)$.
+
+    With $d = c\, |\Delta\varphi|$, the difference of phases wrapped to $[-\pi, \pi]$ and faded out by c where an amplitude
+    vanishes and its phase means nothing (a share of `rel` of the clean sample's RMS amplitude):
+
+    - `frequency` (default): $\text{mean}\, |A - \hat A| (1 + d)$. Blind to phase where amplitudes agree: 0 at $\hat x_0 = -x_0$.
+    - `energy`: $\text{mean}\, (|A - \hat A| + A\, d)$. Sees every phase, in proportion to the amplitude that it turns.
+    - `norm`: $\text{mean} |A - \hat A| \cdot (1 + \text{mean}\, d)$, the equation read literally, with means for norms.
+
+    Args:
+        estimate: clean estimate, (batch, channels, \*spatial), 1 to 3 spatial axes.
+        clean: clean sample, of the same shape.
+        coupling: how amplitude and phase combine.
+        rel: relative amplitude under which a phase is faded out, in (0, 1).
+
+    Returns:
+        One value per sample, (batch,): the mean over channels and frequencies.
+
+    Raises:
+        TypeError: if an input is not floating.
+        ValueError: if shapes differ or have no spatial axes, on an unknown coupling, or if rel is out of range.
+
+    Example:
+        >>> import torch
+        >>> from passband.regularization import amplitude_phase_loss
+        >>> x = torch.randn(4, 3, 16, 16)
+        >>> amplitude_phase_loss(-x, x).abs().max().item()
+        0.0
+        >>> bool((amplitude_phase_loss(-x, x, coupling="energy") > 1).all())
+        True
+
+    Source: Spectral Regularization (arXiv:2603.02447), Eq. 15.
+    """
+    check_choice("coupling", coupling, get_args(Coupling))
+    if not 0 < rel < 1:
+        raise ValueError(f"rel must be in (0, 1), got {rel}")
+    estimate, clean = _checked(estimate, clean)
+    with no_autocast(clean):
+        return _COUPLINGS[coupling](_compare(rfftn(estimate), rfftn(clean), clean.shape[2:], rel))
+
+
+class AmplitudeLoss(SpectralLoss):
+    """[`amplitude_loss`][passband.regularization.amplitude_loss] as a module."""
+
+    def forward(self, estimate: Field, clean: Field) -> PerSample:
+        """Return [`amplitude_loss`][passband.regularization.amplitude_loss]."""
+        return amplitude_loss(estimate, clean)
+
+
+class AmplitudePhaseLoss(SpectralLoss):
+    """[`amplitude_phase_loss`][passband.regularization.amplitude_phase_loss] as a module, with its options."""
+
+    def __init__(self, coupling: Coupling = "frequency", rel: float = 1e-3) -> None:
+        super().__init__()
+        check_choice("coupling", coupling, get_args(Coupling))
+        if not 0 < rel < 1:
+            raise ValueError(f"rel must be in (0, 1), got {rel}")
+        self.coupling: Coupling = coupling
+        self.rel = rel
+
+    @property
+    def name(self) -> str:
+        """`amplitude_phase`."""
+        return "amplitude_phase"
+
+    def forward(self, estimate: Field, clean: Field) -> PerSample:
+        """Return [`amplitude_phase_loss`][passband.regularization.amplitude_phase_loss]."""
+        return amplitude_phase_loss(estimate, clean, self.coupling, self.rel)
+
+    def extra_repr(self) -> str:
+        return f"coupling={self.coupling!r}, rel={self.rel}"
+
+
+class _Comparison(NamedTuple):
+    gap: Tensor  # |A - A^|
+    turn: Tensor  # c |phase difference|
+    amplitude: Tensor  # A
+    size: Sequence[int]
+
+
+def _compare(x: Tensor, y: Tensor, size: Sequence[int], rel: float) -> _Comparison:
+    """Amplitudes and faded phases of the estimate's spectrum x and the clean spectrum y."""
+    amplitude_x, amplitude_y = x.abs(), y.abs()
+    power = _mean(amplitude_y.square(), size)
+    floor = (rel**2 * power).clamp(min=_SILENCE).sqrt().reshape(-1, *(1,) * (y.ndim - 1))
+    # In units of the floor, squares neither underflow for faint samples nor need a second epsilon.
+    turn = _phase_difference(x / floor, y / floor) * _fade(amplitude_x / floor) * _fade(amplitude_y / floor)
+    return _Comparison((amplitude_y - amplitude_x).abs(), turn, amplitude_y, size)
+
+
+def _phase_difference(x: Tensor, y: Tensor) -> Tensor:
+    """|angle(x) - angle(y)| in [0, pi], with a zero and a zero gradient where either has no amplitude to speak of."""
+    product = x * y.conj()
+    # atan2's gradient is 1/|product|: where that would overflow, the fade is 0 to the last bit.
+    silent = torch.view_as_real(product.detach()).abs().amax(-1) < 1e-15
+    real = product.real.masked_fill(silent, 1.0)
+    imaginary = product.imag.masked_fill(silent, 0.0)
+    return torch.atan2(imaginary.abs(), real)
+
+
+def _fade(amplitude: Tensor) -> Tensor:
+    """a^2 / (a^2 + 1): 0 far below the floor, 1 far above."""
+    square = amplitude.clamp(max=1e9).square()
+    return square / (square + 1)
+
+
+def _frequency(c: _Comparison) -> PerSample:
+    return _mean(c.gap * (1 + c.turn), c.size)
+
+
+def _energy(c: _Comparison) -> PerSample:
+    return _mean(c.gap + c.amplitude * c.turn, c.size)
+
+
+def _norm(c: _Comparison) -> PerSample:
+    return _mean(c.gap, c.size) * (1 + _mean(c.turn, c.size))
+
+
+_COUPLINGS: dict[Coupling, Callable[[_Comparison], PerSample]] = {
+    "frequency": _frequency,
+    "energy": _energy,
+    "norm": _norm,
+}
+
+
+def _mean(half: Tensor, size: Sequence[int]) -> PerSample:
+    """Mean over channels and all frequencies of a quantity given on the half spectrum."""
+    weights = half_weights(size, half.dtype, half.device)
+    return (half * weights).flatten(1).sum(1) / (half.shape[1] * math.prod(size))
+
+
+def _checked(estimate: Tensor, clean: Tensor) -> tuple[Tensor, ...]:
+    check_batch("estimate", estimate)
+    check_batch("clean", clean)
+    check_same_shape("estimate", estimate, "clean", clean)
+    return upcast(estimate, clean)

@@ -1,0 +1,85 @@
+"""The base of all losses, and weighted sums of them."""
+
+from collections.abc import Iterator
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Field = Float[Tensor, "batch channels *spatial"]
+PerSample = Float[Tensor, "batch"]
+
+
+class SpectralLoss(nn.Module):
+    """A distance of two clean samples, one value per sample. A subclass defines `forward` and nothing else.
+
+    Losses add and scale: `AmplitudeLoss() + 0.1 * WaveletLoss("bior1.3")` is a loss too.
+    """
+
+    def forward(self, estimate: Field, clean: Field) -> PerSample:
+        """Return the distance of each estimate from its clean sample, shape (batch,)."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(estimate, clean) -> (batch,)")
+
+    def terms(self) -> Iterator[tuple[str, float, "SpectralLoss"]]:
+        """The (name, weight, loss) triples of which this loss is the sum."""
+        yield self.name, 1.0, self
+
+    @property
+    def name(self) -> str:
+        """The name under which the loss is logged."""
+        return type(self).__name__.removesuffix("Loss").lower()
+
+    def __add__(self, other: "SpectralLoss") -> "WeightedSum":
+        return WeightedSum([(1.0, self), (1.0, other)])
+
+    def __mul__(self, weight: float) -> "WeightedSum":
+        return WeightedSum([(weight, self)])
+
+    __rmul__ = __mul__
+
+
+class WeightedSum(SpectralLoss):
+    """The sum of several losses with constant weights, made by `+` and `*`.
+
+    Args:
+        losses: (weight, loss) pairs; sums among them are taken apart, so that each term is logged by its name.
+
+    Raises:
+        TypeError: if a weight is not a number or a loss not a SpectralLoss.
+
+    Example:
+        >>> import torch
+        >>> from passband import AmplitudeLoss, WaveletLoss
+        >>> loss = AmplitudeLoss() + 0.5 * WaveletLoss("haar")
+        >>> x, y = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+        >>> torch.allclose(loss(x, y), AmplitudeLoss()(x, y) + 0.5 * WaveletLoss("haar")(x, y))
+        True
+
+    """
+
+    def __init__(self, losses: list[tuple[float, SpectralLoss]]) -> None:
+        super().__init__()
+        if not losses:
+            raise ValueError("a sum needs at least one loss, got none")
+        for weight, loss in losses:
+            if not isinstance(loss, SpectralLoss) or not isinstance(weight, int | float):
+                raise TypeError(
+                    f"expected (number, SpectralLoss) pairs, got ({type(weight).__name__}, {type(loss).__name__})"
+                )
+        flat = [(weight * inner, term) for weight, loss in losses for _, inner, term in loss.terms()]
+        self.weights = [weight for weight, _ in flat]
+        self.losses = nn.ModuleList(term for _, term in flat)
+
+    def forward(self, estimate: Field, clean: Field) -> PerSample:
+        """Return the weighted sum of the terms, shape (batch,)."""
+        values = [weight * term(estimate, clean) for _, weight, term in self.terms()]
+        return sum(values[1:], start=values[0])
+
+    def terms(self) -> Iterator[tuple[str, float, SpectralLoss]]:
+        seen: dict[str, int] = {}
+        for weight, term in zip(self.weights, self.losses, strict=True):
+            assert isinstance(term, SpectralLoss)
+            count = seen[term.name] = seen.get(term.name, 0) + 1
+            yield term.name if count == 1 else f"{term.name}_{count}", weight, term
+
+    def extra_repr(self) -> str:
+        return f"weights={self.weights}"

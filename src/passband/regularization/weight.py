@@ -1,0 +1,107 @@
+"""Weights: how strongly the spectral term counts beside the base loss."""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from passband.process import Process, Time
+from passband.regularization.loss import PerSample
+
+
+class Weight(Protocol):
+    """Weighs the per-sample values of the spectral term."""
+
+    def __call__(
+        self, values: PerSample, *, process: Process, t: Time, pred: Tensor, base_loss: Tensor | None
+    ) -> PerSample:
+        """Return the weighted values."""
+        ...
+
+
+class ConstantWeight:
+    """The same number for all samples (the paper's *unweighted* term)."""
+
+    def __init__(self, value: float) -> None:
+        self.value = _checked("weight", value)
+
+    def __call__(
+        self, values: PerSample, *, process: Process, t: Time, pred: Tensor, base_loss: Tensor | None
+    ) -> PerSample:
+        """Return value times the values."""
+        return self.value * values
+
+    def __repr__(self) -> str:
+        return f"ConstantWeight({self.value})"
+
+
+class EDMWeight:
+    r"""A number times EDM's $\lambda(r) = (r^2 + \sigma_d^2) / (r \sigma_d)^2$ (the paper's *weighted* term)."""
+
+    def __init__(self, value: float = 1.0) -> None:
+        self.value = _checked("weight", value)
+
+    def __call__(
+        self, values: PerSample, *, process: Process, t: Time, pred: Tensor, base_loss: Tensor | None
+    ) -> PerSample:
+        """Return the values times EDM's weight at their noise ratio."""
+        return self.value * process.edm_weight(t).reshape(-1).to(values.device, values.dtype) * values
+
+    def __repr__(self) -> str:
+        return f"EDMWeight({self.value})"
+
+
+class GradientShare:
+    r"""Keep the term's gradient at a stated share of the base loss's, both taken at the network's output.
+
+    $\lambda = s\, \|\nabla_p L\| / \|\nabla_p L_S\|$, held constant in the gradient and 0 where the term has none. It costs one
+    more backward through each loss (not through the network). With several processes, each takes the share of its own batch.
+
+    Args:
+        share: the share s, e.g. 0.1.
+
+    Raises:
+        ValueError: if share is not positive and finite; when called, if base_loss is missing or does not depend on pred.
+
+    """
+
+    def __init__(self, share: float) -> None:
+        if not 0 < share < math.inf:
+            raise ValueError(f"share must be positive and finite, got {share}")
+        self.share = share
+
+    def __call__(
+        self, values: PerSample, *, process: Process, t: Time, pred: Tensor, base_loss: Tensor | None
+    ) -> PerSample:
+        """Return the values times the weight that gives their mean the stated share of base_loss's gradient."""
+        if base_loss is None:
+            raise ValueError(
+                "a weight by gradient share needs the base loss: call the regularizer with base_loss=loss (a scalar)"
+            )
+        if not pred.requires_grad:
+            return self.share * values  # Evaluation: there are no gradients to compare.
+        base, term = _gradient_norm(base_loss, pred), _gradient_norm(values.mean(), pred)
+        # Not the reverse order: 0 / 0 would be NaN where the term is switched off for the whole batch.
+        weight = torch.where(term > 0, self.share * base / term.masked_fill(term == 0, 1.0), 0.0)
+        return weight.to(values.dtype) * values
+
+    def __repr__(self) -> str:
+        return f"GradientShare({self.share})"
+
+
+def _gradient_norm(loss: Tensor, pred: Tensor) -> Tensor:
+    if loss.ndim != 0:
+        raise ValueError(f"base_loss must be a scalar, got shape {tuple(loss.shape)}; reduce it with .mean()")
+    if not loss.requires_grad:
+        raise ValueError("base_loss does not depend on pred: pass the loss computed from the same network output")
+    (gradient,) = torch.autograd.grad(loss, pred, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        raise ValueError("base_loss does not depend on pred: pass the loss computed from the same network output")
+    return gradient.detach().float().norm() if gradient.dtype != torch.float64 else gradient.detach().norm()
+
+
+def _checked(name: str, value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+    return float(value)

@@ -1,0 +1,265 @@
+"""Orthonormal DCT-II and its inverse, over whole axes or in blocks."""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from passband._checks import check_batch, check_floating
+from passband._numerics import no_autocast, upcast
+
+_LARGEST_MATRIX = 512
+"""Longer axes go through an FFT, where the matrix would cost more."""
+
+
+def dct_matrix(
+    n: int, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+) -> Float[Tensor, "frequencies positions"]:
+    r"""The orthonormal DCT-II as a matrix: $C_{ki} = s_k \cos(\pi k (2i + 1) / 2n)$, $s_0 = \sqrt{1/n}$, else $\sqrt{2/n}$.
+
+    Its entries are computed in float64 and rounded once. Its inverse is its transpose, the DCT-III.
+
+    Args:
+        n: length of the axis, at least 1.
+        dtype: dtype of the matrix.
+        device: device of the matrix.
+
+    Raises:
+        ValueError: if n is below 1.
+
+    Example:
+        >>> import torch
+        >>> from passband.transforms import dct_matrix
+        >>> c = dct_matrix(8)
+        >>> torch.allclose(c @ c.T, torch.eye(8, dtype=torch.float64))
+        True
+
+    Source: N. Ahmed, T. Natarajan and K. R. Rao, Discrete Cosine Transform, IEEE Trans. Computers, 1974.
+
+    """
+    if n < 1:
+        raise ValueError(f"the DCT needs a length of at least 1, got {n}")
+    return torch.tensor(_matrix(n), dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=32)
+def _matrix(n: int) -> npt.NDArray[np.float64]:
+    k, i = np.arange(n)[:, None], np.arange(n)[None, :]
+    # The angle has period 4n in k(2i+1); reducing it first keeps the argument of the cosine small and exact.
+    matrix = math.sqrt(2 / n) * np.cos(np.pi / (2 * n) * (k * (2 * i + 1) % (4 * n)))
+    matrix[0] = math.sqrt(1 / n)
+    return matrix.astype(np.float64)
+
+
+def dct(
+    x: Float[Tensor, "batch channels *spatial"], dims: Sequence[int] | None = None
+) -> Float[Tensor, "batch channels *spatial"]:
+    r"""Orthonormal DCT-II over spatial axes, per channel: `scipy.fft.dctn(type=2, norm="ortho")`.
+
+    $X(k) = s_k \sum_i x(i) \cos(\pi k (2i + 1) / 2n)$ along each axis, $s_0 = \sqrt{1/n}$, else $\sqrt{2/n}$. It keeps the
+    energy, and index 0 of every axis is the mean times $\sqrt{N}$.
+
+    Args:
+        x: real field, (batch, channels, \*spatial), 1 to 3 spatial axes.
+        dims: the axes of x to transform, all spatial ones by default; -1 is the last.
+
+    Returns:
+        Coefficients of the same shape, in float32 (float64 for float64 input).
+
+    Raises:
+        TypeError: if x is not floating.
+        ValueError: for a wrong number of dimensions, or dims that are not distinct spatial axes.
+
+    Example:
+        >>> import torch
+        >>> from passband.transforms import dct, idct
+        >>> x = torch.randn(2, 3, 8, 12)
+        >>> torch.allclose(idct(dct(x)), x, atol=1e-5)
+        True
+        >>> dct(torch.ones(1, 1, 16)).squeeze()[0].item()
+        4.0
+
+    """
+    check_batch("x", x)
+    return _over_axes(x, _spatial_axes(x, dims), inverse=False)
+
+
+def idct(
+    coefficients: Float[Tensor, "batch channels *spatial"], dims: Sequence[int] | None = None
+) -> Float[Tensor, "batch channels *spatial"]:
+    """Inverse of [`dct`][passband.transforms.dct] over the same axes: the orthonormal DCT-III.
+
+    Args:
+        coefficients: what `dct` returned.
+        dims: the axes that were transformed, all spatial ones by default.
+
+    Raises:
+        TypeError: if coefficients is not floating.
+        ValueError: for a wrong number of dimensions, or dims that are not distinct spatial axes.
+
+    Example:
+        >>> import torch
+        >>> from passband.transforms import dct, idct
+        >>> x = torch.randn(1, 1, 5, 7, dtype=torch.float64)
+        >>> torch.allclose(idct(dct(x, dims=(-1,)), dims=(-1,)), x)
+        True
+
+    """
+    check_batch("coefficients", coefficients)
+    return _over_axes(coefficients, _spatial_axes(coefficients, dims), inverse=True)
+
+
+def block_dct(
+    x: Float[Tensor, "batch channels *spatial"], block: int | Sequence[int] = 8
+) -> Float[Tensor, "batch channels *blocks_and_frequencies"]:
+    r"""Orthonormal DCT-II of every non-overlapping block, as in JPEG.
+
+    Args:
+        x: real field, (batch, channels, \*spatial), 1 to 3 spatial axes.
+        block: side of the block, or one side per axis; each must divide its axis.
+
+    Returns:
+        (batch, channels, \*blocks, \*block): first the position of the block along each axis, then the frequency within it,
+        so that a mask over frequencies broadcasts. A 2-d field (B, C, H, W) in blocks of 8 gives (B, C, H/8, W/8, 8, 8).
+
+    Raises:
+        TypeError: if x is not floating.
+        ValueError: for a wrong number of dimensions, or a side that its block does not divide.
+
+    Example:
+        >>> import torch
+        >>> from passband.transforms import block_dct, block_idct
+        >>> x = torch.randn(2, 3, 16, 24)
+        >>> spectrum = block_dct(x)
+        >>> spectrum.shape
+        torch.Size([2, 3, 2, 3, 8, 8])
+        >>> torch.allclose(block_idct(spectrum), x, atol=1e-5)
+        True
+
+    """
+    check_batch("x", x)
+    size = tuple(x.shape[2:])
+    sides = _block_sides(size, block)
+    dims = len(size)
+    grid = [length for n, side in zip(size, sides, strict=True) for length in (n // side, side)]
+    order = [0, 1, *range(2, 2 + 2 * dims, 2), *range(3, 2 + 2 * dims, 2)]
+    blocks = x.reshape(*x.shape[:2], *grid).permute(order)
+    return _over_axes(blocks, range(2 + dims, 2 + 2 * dims), inverse=False)
+
+
+def block_idct(
+    coefficients: Float[Tensor, "batch channels *blocks_and_frequencies"],
+) -> Float[Tensor, "batch channels *spatial"]:
+    r"""Inverse of [`block_dct`][passband.transforms.block_dct]; the block's shape is that of the last half of the axes.
+
+    Args:
+        coefficients: (batch, channels, \*blocks, \*block), as `block_dct` returns them.
+
+    Returns:
+        The field, (batch, channels, \*spatial).
+
+    Raises:
+        TypeError: if coefficients is not floating.
+        ValueError: for a wrong number of dimensions.
+
+    Example:
+        >>> import torch
+        >>> from passband.transforms import block_dct, block_idct
+        >>> x = torch.randn(1, 1, 12, dtype=torch.float64)
+        >>> torch.allclose(block_idct(block_dct(x, block=4)), x)
+        True
+
+    """
+    check_floating("coefficients", coefficients)
+    if coefficients.ndim not in (4, 6, 8) or 0 in coefficients.shape[1:]:
+        raise ValueError(
+            "coefficients must have shape (batch, channels, *blocks, *block) with 1 to 3 axes each, "
+            f"got shape {tuple(coefficients.shape)}; pass what block_dct returns"
+        )
+    dims = (coefficients.ndim - 2) // 2
+    x = _over_axes(coefficients, range(2 + dims, 2 + 2 * dims), inverse=True)
+    order = [
+        0,
+        1,
+        *(axis for pair in zip(range(2, 2 + dims), range(2 + dims, 2 + 2 * dims), strict=True) for axis in pair),
+    ]
+    size = [n * side for n, side in zip(x.shape[2 : 2 + dims], x.shape[2 + dims :], strict=True)]
+    return x.permute(order).reshape(*x.shape[:2], *size)
+
+
+def _spatial_axes(x: Tensor, dims: Sequence[int] | None) -> list[int]:
+    if dims is None:
+        return list(range(2, x.ndim))
+    axes = [dim + x.ndim if dim < 0 else dim for dim in dims]
+    if not axes or len(set(axes)) < len(axes) or not all(2 <= axis < x.ndim for axis in axes):
+        raise ValueError(
+            f"dims must be distinct spatial axes of a tensor of shape {tuple(x.shape)}, one or more of "
+            f"{tuple(range(2, x.ndim))} (or {tuple(range(2 - x.ndim, 0))}), got {tuple(dims)}"
+        )
+    return axes
+
+
+def _block_sides(size: tuple[int, ...], block: int | Sequence[int]) -> tuple[int, ...]:
+    sides = (block,) * len(size) if isinstance(block, int) else tuple(block)
+    if len(sides) != len(size):
+        raise ValueError(f"block must be one side or one per axis ({len(size)}), got {sides}")
+    if any(side < 1 or n % side for n, side in zip(size, sides, strict=True)):
+        raise ValueError(
+            f"blocks of {sides} do not tile a field of size {size}; crop or pad it, or pass sides that divide it "
+            "(one per axis is allowed)"
+        )
+    return sides
+
+
+def _over_axes(x: Tensor, axes: Sequence[int], inverse: bool) -> Tensor:
+    (x,) = upcast(x)
+    with no_autocast(x):
+        for axis in axes:
+            x = _along(x, axis, inverse)
+    return x
+
+
+def _along(x: Tensor, axis: int, inverse: bool) -> Tensor:
+    n = x.shape[axis]
+    if n > _LARGEST_MATRIX:
+        transformed = (_idct_by_fft if inverse else _dct_by_fft)(x.movedim(axis, -1))
+        return transformed.movedim(-1, axis)
+    matrix = dct_matrix(n, x.dtype, x.device)
+    matrix = matrix.T if inverse else matrix
+    if axis == x.ndim - 1:
+        return x @ matrix.T
+    if axis == x.ndim - 2:
+        return matrix @ x
+    return (x.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
+
+
+def _dct_by_fft(x: Tensor) -> Tensor:
+    """DCT-II along the last axis by one FFT of the even samples followed by the odd ones reversed (Makhoul, 1980)."""
+    shuffled = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], dim=-1)
+    return (torch.fft.fft(shuffled) * _twiddle(x)).real
+
+
+def _idct_by_fft(x: Tensor) -> Tensor:
+    """The adjoint of _dct_by_fft, which is its inverse."""
+    n = x.shape[-1]
+    shuffled = torch.fft.ifft(x * _twiddle(x).conj(), norm="forward").real
+    even = (n + 1) // 2
+    samples = torch.stack([shuffled[..., :even], _padded(shuffled[..., even:].flip(-1), even)], dim=-1)
+    return samples.flatten(-2)[..., :n]
+
+
+def _padded(x: Tensor, length: int) -> Tensor:
+    return torch.nn.functional.pad(x, (0, length - x.shape[-1]))
+
+
+def _twiddle(x: Tensor) -> Tensor:
+    n = x.shape[-1]
+    angle = np.arange(n) * (np.pi / (2 * n))
+    scale = np.full(n, math.sqrt(2 / n))
+    scale[0] = math.sqrt(1 / n)
+    return torch.tensor(scale * np.exp(-1j * angle), dtype=x.dtype.to_complex(), device=x.device)
