@@ -31,11 +31,11 @@ def nearest(value: str, choices: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     """Raise ValueError, listing the choices, unless value is one of them."""
     known = list(choices)
     if value not in known:
-        hint = nearest(value, known) if isinstance(value, str) else ""
+        hint = nearest(value, map(str, known)) if isinstance(value, str) else ""
         raise ValueError(f"unknown {name}: got {value!r}{hint}; expected one of {', '.join(map(repr, known))}")
 
 

@@ -25,6 +25,8 @@ Prediction = Literal["epsilon", "sample", "v_prediction", "velocity", "edm", "ed
 Time = Shaped[Tensor, "..."] | float | int
 Field = Float[Tensor, "batch *shape"]
 
+_ROUNDING = 1e-5
+
 
 class Level(NamedTuple):
     """The coefficients of x_t = alpha x0 + sigma eps at some times."""
@@ -52,6 +54,10 @@ class Process(ABC):
     #: Time of the clean end, and the noisy time from which sampling starts.
     clean_time: float
     noise_time: float
+    #: Whether alpha and sigma are straight lines in the process's own time, so that solvers integrate over it.
+    straight_in_time: bool = False
+    #: How much of the process's time is one unit of the time that `slope` differentiates by.
+    unit_time: float = 1.0
 
     def __init__(self, prediction: Prediction, sigma_data: float = 0.5) -> None:
         check_choice("prediction", prediction, get_args(Prediction))
@@ -246,7 +252,9 @@ class Process(ABC):
         if time.is_complex() or time.dtype == torch.bool:
             raise TypeError(f"t must hold real numbers, got {time.dtype}")
         low, high = self.time_range
-        if _checkable(time) and not bool(((time >= low) & (time <= high)).all()):
+        # Hosts compute times in float32, so the ends may be overstepped by a rounding error.
+        lowest, highest = low - _ROUNDING * abs(low), high + _ROUNDING * abs(high)
+        if _checkable(time) and not bool(((time >= lowest) & (time <= highest)).all()):
             raise ValueError(
                 f"t is outside the range of {type(self).__name__}: got values in "
                 f"[{time.min().item():g}, {time.max().item():g}], expected [{low:g}, {high:g}]"
@@ -297,7 +305,9 @@ class VP(Process):
         table = linear_alphas_cumprod() if alphas_cumprod is None else alphas_cumprod
         table = table.detach().to("cpu", torch.float64)
         inside = bool(((table >= 0) & (table <= 1)).all())
-        if table.ndim != 1 or len(table) < 1 or not inside or bool((table.diff() >= 0).any()):
+        # A rise of 1e-6 passes: diffusers' zero-SNR tables end at 2**-24, a little above the entry before.
+        change = table.diff()
+        if table.ndim != 1 or len(table) < 1 or not inside or bool(((change == 0) | (change > 1e-6)).any()):
             raise ValueError(
                 "alphas_cumprod must be a 1-d sequence in [0, 1] that decreases: "
                 f"got shape {tuple(table.shape)} and values from {table.max():g} to {table.min():g}"
@@ -321,13 +331,7 @@ class VP(Process):
         return float(self.steps - 1)
 
     def level(self, t: Float[Tensor, "*times"]) -> Level:
-        table = self._table(t)
-        # Comparisons with NaN times would index anywhere; a NaN weight carries the NaN through instead.
-        position = (t + 1).clamp(0, self.steps).nan_to_num(0)
-        before = position.long().clamp(max=self.steps - 1)
-        weight = (t + 1) - before
-        alpha = torch.lerp(table.alpha[before], table.alpha[before + 1], weight)
-        sigma = torch.lerp(table.sigma[before], table.sigma[before + 1], weight)
+        alpha, sigma = self._chord(t)
         norm = torch.hypot(alpha, sigma)
         return Level(alpha / norm, sigma / norm)
 
@@ -335,7 +339,7 @@ class VP(Process):
         r"""$\alpha' = -\theta' \sigma$, $\sigma' = \theta' \alpha$; the angle's speed is that of the interval that ends at t."""
         table = self._table(t)
         angle = torch.atan2(table.sigma, table.alpha)
-        after = (t + 1).clamp(0, self.steps).nan_to_num(0).ceil().long().clamp(min=1)
+        after = self._entry(t)
         speed = angle[after] - angle[after - 1]
         alpha, sigma = self.level(t)
         return Level(-speed * sigma, speed * alpha)
@@ -343,10 +347,9 @@ class VP(Process):
     def time_at(self, noise_ratio: Float[Tensor, "*times"]) -> Float[Tensor, "*times"]:
         table = self._table(noise_ratio)
         # As the angle's cosine and sine, so that an infinite ratio is an ordinary value.
-        angle = noise_ratio.atan()
-        cos, sin = angle.cos(), angle.sin()
-        angles = torch.atan2(table.sigma, table.alpha)
-        before = (torch.searchsorted(angles, angle, right=True) - 1).clamp(0, self.steps - 1)
+        cos, sin = (1 + noise_ratio.square()).rsqrt(), (1 + noise_ratio.square().reciprocal()).rsqrt()
+        angles = torch.atan2(table.sigma, table.alpha).cummax(0).values
+        before = (torch.searchsorted(angles, noise_ratio.atan(), right=True) - 1).clamp(0, self.steps - 1)
         alpha, sigma = table.alpha[before], table.sigma[before]
         rise, fall = table.sigma[before + 1] - sigma, table.alpha[before + 1] - alpha
         weight = (sin * alpha - cos * sigma) / (cos * rise - sin * fall)
@@ -364,6 +367,19 @@ class VP(Process):
         self._time(t, noise)
         return noise
 
+    def _chord(self, t: Tensor) -> Level:
+        """The table, linear between its entries."""
+        table = self._table(t)
+        # Comparisons with NaN times would index anywhere; a NaN weight carries the NaN through instead.
+        position = (t + 1).clamp(0, self.steps).nan_to_num(0)
+        before = position.long().clamp(max=self.steps - 1)
+        weight = (t + 1) - before
+        return Level(*(torch.lerp(column[before], column[before + 1], weight) for column in table))
+
+    def _entry(self, t: Tensor) -> Tensor:
+        """Index into the table of the first entry at or after t, 1 at least: the end of t's interval."""
+        return (t + 1).clamp(0, self.steps).nan_to_num(0).ceil().long().clamp(min=1)
+
     def _table(self, t: Tensor) -> Level:
         key = (t.device, t.dtype)
         if key not in self._on_device:
@@ -377,18 +393,37 @@ class VP(Process):
 class RescaledVP(VP):
     r"""A VP process in the coordinates $x_t / \alpha = x_0 + r\, \varepsilon$, as Euler-type samplers of VP models use.
 
-    Same times as [`VP`][passband.process.VP]; the network sees $x / \sqrt{1 + r^2}$, which is the VP sample.
+    Same times as [`VP`][passband.process.VP], but the noise ratio r is what is linear between indices, as in those
+    samplers; the network sees $x / \sqrt{1 + r^2}$, which is the VP sample.
+
+    Raises:
+        ValueError: if alphas_cumprod reaches 0, where r is infinite.
+
     """
 
+    def __init__(
+        self,
+        prediction: Prediction = "epsilon",
+        *,
+        alphas_cumprod: Float[Tensor, "steps"] | None = None,
+        sigma_data: float = 0.5,
+    ) -> None:
+        super().__init__(prediction, alphas_cumprod=alphas_cumprod, sigma_data=sigma_data)
+        if not bool(self._alpha.all()):
+            raise ValueError(
+                "alphas_cumprod reaches 0, where x / alpha does not exist: use VP, or end the table at a small value "
+                "(diffusers' Euler schedulers take 2**-24)"
+            )
+        self._alpha, self._sigma = torch.ones_like(self._alpha), self._sigma / self._alpha
+
     def level(self, t: Float[Tensor, "*times"]) -> Level:
-        alpha, sigma = super().level(t)
-        return Level(torch.ones_like(alpha), sigma / alpha)
+        return self._chord(t)
 
     def slope(self, t: Float[Tensor, "*times"]) -> Level:
-        r"""$r' = \theta' (1 + r^2)$."""
-        alpha, _ = super().level(t)
-        speed = super().slope(t).sigma / alpha
-        return Level(torch.zeros_like(alpha), speed / alpha.square())
+        """The rise of r over the interval that ends at t."""
+        ratio, after = self._table(t).sigma, self._entry(t)
+        rise = ratio[after] - ratio[after - 1]
+        return Level(torch.zeros_like(rise), rise)
 
     def scale_input(self, noisy: Field, t: Time) -> Field:
         (noisy,) = _fields(noisy=noisy)
@@ -510,6 +545,8 @@ class Flow(Process):
     Source: Lipman et al. 2023 (arXiv:2210.02747), Example II; Esser et al. 2024 (arXiv:2403.03206) for logit-normal times.
     """
 
+    straight_in_time = True
+
     def __init__(
         self,
         data_at: Literal[0, 1],
@@ -526,7 +563,7 @@ class Flow(Process):
         if logit_normal is not None and not logit_normal[1] > 0:
             raise ValueError(f"logit_normal is (mean, std) with a positive std, got {logit_normal}")
         self.data_at: Literal[0, 1] = data_at
-        self.time_scale = time_scale
+        self.time_scale = self.unit_time = time_scale
         self.logit_normal = logit_normal
         self.clean_time = data_at * time_scale
         self.noise_time = (1 - data_at) * time_scale
@@ -596,6 +633,8 @@ def _fields(**named: Tensor) -> tuple[Tensor, ...]:
     """Check that the named tensors are floating and of one shape, and bring them to their compute dtype."""
     (first_name, first), *others = named.items()
     check_floating(first_name, first)
+    if first.ndim == 0:
+        raise ValueError(f"{first_name} must have shape (batch, *shape), got a single number; add a batch axis")
     for name, x in others:
         check_floating(name, x)
         check_same_shape(name, x, first_name, first)

@@ -1,9 +1,9 @@
-"""Where image files come from: a folder or a zip, both as sorted names that can be opened."""
+"""Where image files come from: a folder or a zip, both as sorted names (relative, forward slashes) that can be opened."""
 
 import os
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import IO
 
 SUFFIXES = (
     ".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
@@ -15,15 +15,6 @@ def is_image_name(name: str) -> bool:
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in SUFFIXES and not hidden and not name.endswith("/")
-
-
-class Source(Protocol):
-    """Image files by name; names are relative, with forward slashes, sorted."""
-
-    names: list[str]
-    unreadable: list[tuple[str, str]]
-
-    def open(self, name: str) -> IO[bytes]: ...
 
 
 class FolderSource:
@@ -76,6 +67,9 @@ class ZipSource:
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_handle": None}
+
+
+Source = FolderSource | ZipSource
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:

@@ -70,7 +70,7 @@ def batch_positions(step: int, batch_size: int, rank: int = 0, world_size: int =
 
 
 class SampleOrder:
-    """Map the number of samples seen so far to a dataset index: one seeded permutation per epoch, without a gap between them.
+    """Map the number of samples seen so far to a dataset index: one seeded permutation per epoch, one after the other.
 
     Args:
         length: number of samples in the dataset.
@@ -111,7 +111,9 @@ class SampleOrder:
         return self._order[place]
 
     def batch_indices(self, step: int, batch_size: int, rank: int = 0, world_size: int = 1) -> list[int]:
-        """The dataset indices of one rank's share of global batch `step`; see [`batch_positions`][passband.data.batch_positions].
+        """The dataset indices of one rank's share of global batch `step`.
+
+        The positions are those of [`batch_positions`][passband.data.batch_positions].
 
         Raises:
             ValueError: if the batch does not divide among the ranks, or a number is out of its range.

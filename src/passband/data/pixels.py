@@ -55,7 +55,7 @@ def random_flip(x: Float[Tensor, "*batch width"], seed: int) -> Float[Tensor, "*
     """Mirror x left to right for one half of all seeds.
 
     Args:
-        x: image, (\\*, height, width).
+        x: image, (..., height, width).
         seed: the sample's own seed, `seed_for(seed, position, "flip")`: the lowest bit decides.
 
     Example:
@@ -117,7 +117,7 @@ def _write_whole(path: Path, data: bytes) -> None:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise OSError(
                 error.errno,
-                f"the disk is full ({error.strerror}): the image was not written, earlier ones are whole; free some space",
+                f"the disk is full ({error.strerror}): this image was not written, earlier ones are whole; free some space",
                 str(path),
             ) from error
         raise

@@ -1,0 +1,54 @@
+"""Calling a network as its process asks: scaled input, time per sample, and diffusers' wrapped outputs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from passband.process import Process, Time
+
+Model = Callable[..., Any]
+
+
+def predict(
+    model: Model, process: Process, noisy: Tensor, t: Time, conditioning: Mapping[str, object] | None = None
+) -> Tensor:
+    """One network output, `model(scaled input, times, **conditioning)`.
+
+    Args:
+        model: a callable of (input, times); it returns a tensor, a diffusers output with `.sample`, or a tuple that starts with it.
+        process: says how the input is scaled and which time the network is given.
+        noisy: x_t, (batch, channels, *spatial).
+        t: times, a number or (batch,).
+        conditioning: further keyword arguments of the model.
+
+    Raises:
+        ValueError: if the output's shape is not the input's.
+        TypeError: if the output is no tensor.
+
+    """
+    times = process.model_time(t).to(noisy.device).reshape(-1).expand(noisy.shape[0])
+    if times.dtype == torch.float64 and noisy.dtype != torch.float64:
+        times = times.float()
+    scaled = process.scale_input(noisy, t)
+    output = model(scaled.to(model_dtype(model, scaled.dtype)), times, **(conditioning or {}))
+    pred = getattr(output, "sample", output)
+    pred = pred[0] if isinstance(pred, tuple) else pred
+    if not isinstance(pred, Tensor):
+        raise TypeError(f"the model must return a tensor or an output with .sample, got {type(output).__name__}")
+    if pred.shape != noisy.shape:
+        raise ValueError(
+            f"the model returned shape {tuple(pred.shape)} for an input of shape {tuple(noisy.shape)}: "
+            "a network with more output channels (a learned variance) needs a wrapper that returns the prediction alone"
+        )
+    return pred
+
+
+def model_dtype(model: Model, default: torch.dtype) -> torch.dtype:
+    """The dtype of a module's floating parameters, or default for any other callable."""
+    if isinstance(model, nn.Module):
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                return parameter.dtype
+    return default
