@@ -65,9 +65,14 @@ smoke: $(VENV)/.dev
 ci:
 	.ci/run
 
-# Run in a fresh .venv: every pin is then something an extra needs. Local version labels (+cpu) belong to one machine.
-constraints: $(VENV)/.dev
-	$(PIP) freeze --disable-pip-version-check --exclude passband | sed -E 's/\+[A-Za-z0-9.]+$$//' > constraints.txt
+# New pins for everything but torch, from an environment that holds only what the extras bring.
+# A local version label (+cpu) belongs to one machine.
+constraints:
+	rm -rf build/constraints && mkdir -p build
+	grep '^torch==' constraints.txt > build/torch.txt
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check -c build/torch.txt -e '.[dev]'
+	build/constraints/bin/python -m pip freeze --all --exclude passband --exclude pip | sed -E 's/\+[A-Za-z0-9.]+$$//' > constraints.txt
 
 clean:
 	rm -rf build dist site .pytest_cache .hypothesis .mypy_cache .ruff_cache

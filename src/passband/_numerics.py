@@ -1,6 +1,6 @@
 """Numeric precision: every transform and process runs in at least float32, outside autocast."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -22,4 +22,5 @@ def upcast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def no_autocast(x: Tensor) -> AbstractContextManager[None]:
     """Switch autocast off on x's device, so that no operation inside falls back to half precision."""
-    return torch.autocast(device_type=x.device.type, enabled=False)
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

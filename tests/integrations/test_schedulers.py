@@ -75,7 +75,12 @@ EVERY = [
     for prediction in case.predictions
 ]
 PNDM = "PNDMScheduler"
-DPM_SOLVERS = ("DPMSolver", "UniPC", "DEIS", "EDMDPM")  # their training-time tables are mirrored until set_timesteps
+RANDOM = ("DDPMScheduler", "EulerAncestralDiscreteScheduler")  # their steps draw noise, but for the last
+MIRRORED = ("DPMSolver", "UniPC", "DEIS")  # their add_noise reads the table backwards until set_timesteps
+
+
+def without(params, names):
+    return [param for param in params if not param.values[0].name.startswith(tuple(names))]
 
 
 def fields(dtype=torch.float32):
@@ -157,10 +162,8 @@ def test_noise_input_and_clean_estimate_are_the_schedulers(case, prediction, dty
         torch.testing.assert_close(found.to(dtype), clean, rtol=1e-4, atol=1e-5 * max(1.0, 2 * gain))
 
 
-@pytest.mark.parametrize(("case", "prediction"), EVERY)
-def test_first_deterministic_step_is_the_schedulers(case, prediction):
-    if case.name in ("DDPMScheduler", "EulerAncestralDiscreteScheduler"):
-        pytest.skip("a random step; its last one is tested below")
+@pytest.mark.parametrize(("case", "prediction"), without(EVERY, RANDOM))
+def test_deterministic_step_is_the_schedulers(case, prediction):
     scheduler = case.scheduler(prediction)
     process = process_from_scheduler(scheduler)
     clean, noise, pred = fields()
@@ -182,7 +185,7 @@ def test_first_deterministic_step_is_the_schedulers(case, prediction):
         close(process.step(noisy, process.clean_estimate(noisy, pred, t), t, s), expected, 1e-4)
 
 
-@pytest.mark.parametrize("name", ["DDPMScheduler", "EulerAncestralDiscreteScheduler"])
+@pytest.mark.parametrize("name", RANDOM)
 def test_last_step_of_random_samplers_is_the_clean_estimate(name):
     scheduler = getattr(diffusers, name)(**({"clip_sample": False} if name == "DDPMScheduler" else {}))
     process = process_from_scheduler(scheduler)
@@ -194,7 +197,7 @@ def test_last_step_of_random_samplers_is_the_clean_estimate(name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("case", "prediction"), [p for p in EVERY if not p.values[0].name.startswith(DPM_SOLVERS)])
+@pytest.mark.parametrize(("case", "prediction"), without(EVERY, MIRRORED))
 def test_training_loop_without_set_timesteps(case, prediction, dtype):
     """A batch of training times, drawn as training scripts do from the untouched scheduler."""
     scheduler = case.scheduler(prediction)
@@ -205,7 +208,7 @@ def test_training_loop_without_set_timesteps(case, prediction, dtype):
     generator = torch.Generator().manual_seed(1)
     clean, noise = torch.randn(2, 4, 3, 5, 5, generator=generator, dtype=dtype)
     if case.name == "FlowMatchHeunDiscreteScheduler":  # takes one time only
-        pairs = [copy.deepcopy(scheduler).scale_noise(c[None], time, n[None]) for c, n, time in zip(clean, noise, t)]
+        pairs = [copy.deepcopy(scheduler).scale_noise(c[None], time, n[None]) for c, n, time in zip(clean, noise, t, strict=True)]
         expected = torch.cat(pairs)
     elif case.name == "FlowMatchEulerDiscreteScheduler":
         expected = scheduler.scale_noise(clean, t, noise)
@@ -268,8 +271,8 @@ def test_continuous_euler_spans_the_schedulers_levels():
 
 def test_stochastic_flow_sampling_is_the_same_process():
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
-    clean, noise, pred = fields()
     process = process_from_scheduler(scheduler)
+    clean, noise, pred = fields()
     t = sampling_times(scheduler)[-1]
     noisy = process.add_noise(clean, noise, t)
     expected = at(scheduler, t).step(pred, as_timestep(scheduler, t), noisy).prev_sample  # its last step adds no noise
@@ -287,23 +290,28 @@ def test_leftover_options_of_another_class_are_ignored():
     config = diffusers.DPMSolverMultistepScheduler(use_karras_sigmas=True, prediction_type="sample").config
     assert diffusers.DDPMScheduler.from_config(config).config.use_karras_sigmas
     assert process_from_scheduler(diffusers.DDPMScheduler.from_config(config)).prediction == "sample"
-    assert process_from_scheduler(diffusers.FlowMatchEulerDiscreteScheduler.from_config(config)).prediction == "velocity"
+    assert (
+        process_from_scheduler(diffusers.FlowMatchEulerDiscreteScheduler.from_config(config)).prediction == "velocity"
+    )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_unknown_prediction_type_is_refused(case):
-    if case.predictions == (None,) or "timestep_type" in case.options:
-        pytest.skip("takes no prediction type, or any other one means another process")
-    for prediction in {"flow_prediction", "sample", "nonsense"} - set(case.predictions) - {*case.options}:
-        if prediction == "sample" and "sample" in process_free(case):
-            continue
-        with pytest.raises(ValueError, match=f"{case.name} with prediction_type='{prediction}'.*expected one of 'epsilon'"):
-            process_from_scheduler(case.scheduler(prediction))
-
-
-def process_free(case):
-    """Prediction types that some case of the same class allows."""
-    return {p for other in CASES if other.name == case.name for p in other.predictions}
+@pytest.mark.parametrize(
+    ("name", "prediction"),
+    [
+        *((case.name, "nonsense") for case in CASES if case.predictions != (None,) and not case.options),
+        ("DPMSolverMultistepScheduler", "flow_prediction"),
+        ("UniPCMultistepScheduler", "flow_prediction"),
+        ("PNDMScheduler", "sample"),
+        ("EulerAncestralDiscreteScheduler", "sample"),
+        ("EDMEulerScheduler", "sample"),
+        ("EDMDPMSolverMultistepScheduler", "sample"),
+    ],
+)
+def test_unknown_prediction_type_is_refused(name, prediction):
+    scheduler = getattr(diffusers, name)(prediction_type=prediction)
+    hint = "; for a flow, use a FlowMatch scheduler" if prediction == "flow_prediction" else "$"
+    with pytest.raises(ValueError, match=f"{name} with prediction_type='{prediction}'.* one of 'epsilon'.*'{hint}"):
+        process_from_scheduler(scheduler)
 
 
 @pytest.mark.parametrize(
@@ -350,5 +358,5 @@ def test_what_is_no_scheduler_is_refused():
 
 
 def test_import_brings_no_diffusers():
-    code = "import sys, passband.integrations, passband; passband.process_from_scheduler; assert 'diffusers' not in sys.modules"
+    code = "import sys, passband; passband.process_from_scheduler; assert 'diffusers' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from passband._checks import import_extra
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    import PIL.Image
 
 Pixels = NDArray[np.uint8]
 
@@ -58,7 +58,7 @@ def unusable_if_broken() -> Iterator[None]:
         raise UnusableImageError(reason or type(error).__name__) from error
 
 
-def _orientation(image: "Image") -> int:
+def _orientation(image: "PIL.Image.Image") -> int:
     if image.format == "TIFF":  # turned upright by Pillow as it loads
         return 1
     try:
@@ -69,11 +69,11 @@ def _orientation(image: "Image") -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _open(stream: IO[bytes]) -> "Image":
+def _open(stream: IO[bytes]) -> "PIL.Image.Image":
     if not stream.read(1):
         raise UnusableImageError("the file is empty (0 bytes)")
     stream.seek(0)
-    image: Image = import_extra("PIL.Image", "train").open(stream)
+    image: "PIL.Image.Image" = import_extra("PIL.Image", "train").open(stream)
     return image
 
 
@@ -85,7 +85,7 @@ def read_header(stream: IO[bytes]) -> Header:
         return Header(width, height, orientation)
 
 
-def read_image(stream: IO[bytes], header: Header, channels: int) -> "Image":
+def read_image(stream: IO[bytes], header: Header, channels: int) -> "PIL.Image.Image":
     """Decode the first frame, upright, in mode L or RGB."""
     transpose = import_extra("PIL.Image", "train").Transpose
     turns = {
@@ -104,7 +104,7 @@ def read_image(stream: IO[bytes], header: Header, channels: int) -> "Image":
     return image
 
 
-def to_mode(image: "Image", mode: str) -> "Image":
+def to_mode(image: "PIL.Image.Image", mode: str) -> "PIL.Image.Image":
     """Convert any mode to L or RGB: 16 bits scaled to 8, transparency laid on white, CMYK and palettes resolved."""
     image_module = import_extra("PIL.Image", "train")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
@@ -123,13 +123,13 @@ def to_mode(image: "Image", mode: str) -> "Image":
     return image if image.mode == mode else image.convert(mode)
 
 
-def to_array(image: "Image") -> Pixels:
+def to_array(image: "PIL.Image.Image") -> Pixels:
     """Pixels as (height, width, channels)."""
     array = np.asarray(image)
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def center_crop(image: "Image", size: int) -> Pixels:
+def center_crop(image: "PIL.Image.Image", size: int) -> Pixels:
     """The central square, resized to size x size with an antialiased Lanczos filter; untouched where it fits."""
     side = min(image.size)
     # Whole pixels: half a pixel of shift would interpolate, which dims the highest frequencies.
@@ -146,7 +146,7 @@ def tile_count(header: Header, size: int) -> int:
     return (header.width // size) * (header.height // size)
 
 
-def tiles(image: "Image", size: int, which: NDArray[np.int64]) -> Pixels:
+def tiles(image: "PIL.Image.Image", size: int, which: NDArray[np.int64]) -> Pixels:
     """The given tiles, row by row from the top left corner, at native resolution: (tiles, size, size, channels)."""
     array = to_array(image)
     rows, columns = array.shape[0] // size, array.shape[1] // size

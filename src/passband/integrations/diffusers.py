@@ -37,6 +37,9 @@ def process_from_scheduler(scheduler: Any) -> Process:
     Clipping and thresholding of the clean estimate, learned variances (pass the half that is the mean) and the choice of
     sampling steps are the scheduler's business and no part of the process.
 
+    Where diffusers disagrees with itself, the process is the one of `step`: `add_noise` of the multistep and single-step
+    VP solvers reads its table backwards until `set_timesteps` is called, and `EulerDiscrete.get_velocity` always does.
+
     Refused, because a timestep then does not tell its noise level: Karras, exponential, beta, Lu and log-linear spacing
     (flows and EDM excepted), flow sigmas in the VP solvers, inverted sigmas.
 
@@ -147,8 +150,8 @@ def _flow(scheduler: Any, prediction: Prediction) -> Process:
     return Flow(0, prediction, time_scale=float(scheduler.config.num_train_timesteps))
 
 
+_ANY: dict[str, Prediction] = {"epsilon": "epsilon", "sample": "sample", "v_prediction": "v_prediction"}
 _NOISE_OR_V: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v_prediction"}
-_ANY: dict[str, Prediction] = {**_NOISE_OR_V, "sample": "sample"}
 _EDM_NAMES: dict[str, Prediction] = {"epsilon": "edm", "v_prediction": "edm_negated"}
 
 _SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")

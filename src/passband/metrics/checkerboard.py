@@ -17,8 +17,8 @@ def leakage(
 ) -> Float64[Tensor, ""]:
     r"""Share of the images' power at frequencies where no true pattern has any.
 
-    The support is where the mean power spectrum of the patterns is above `tolerance` times its maximum. Frequency 0 gets no special
-    treatment: checkerboards of ±1 have mean 0, so a brightness offset is leakage too.
+    The support is where the mean power spectrum of the patterns is above `tolerance` times its maximum. Frequency 0
+    gets no special treatment: checkerboards of ±1 have mean 0, so a brightness offset is leakage too.
 
     Args:
         images: generated images; all their power is summed before the division, so a faint image weighs little.
@@ -76,7 +76,7 @@ def nearest_pattern(
     flat = truth.flatten(1)
     energy = images.shape[1] * flat.square().sum(1)
     distances, indices = [], []
-    for chunk in images.double().split(_CHUNK):
+    for chunk in torch.split(images.double(), _CHUNK):
         # |a - b|² = |a|² - 2ab + |b|²; |a|² is the same for all patterns.
         index = (energy - 2 * chunk.sum(1).flatten(1) @ flat.T).argmin(1)
         # The expansion cancels where the match is close, so the distance itself is taken directly.
@@ -90,10 +90,10 @@ def nearest_pattern(
 def pattern_distance(
     images: Float[Tensor, "batch channels height width"], patterns: Float[Tensor, "patterns 1 height width"]
 ) -> Float64[Tensor, ""]:
-    """Mean over the images of the RMS distance to the nearest true pattern, see [`nearest_pattern`][passband.metrics.nearest_pattern].
+    """Mean over the images of the RMS distance to the nearest true pattern.
 
     Args:
-        images: generated images.
+        images: generated images, see [`nearest_pattern`][passband.metrics.nearest_pattern].
         patterns: every true pattern.
 
     Returns:
@@ -115,7 +115,7 @@ def pattern_distance(
 def _power(x: Tensor) -> Tensor:
     """Mean power spectrum over samples and channels, half of it, in float64."""
     total = torch.zeros((), dtype=torch.float64, device=x.device)
-    for chunk in x.split(_CHUNK):
+    for chunk in torch.split(x, _CHUNK):
         spectrum = rfftn(chunk.double())
         total = total + (spectrum.real.square() + spectrum.imag.square()).sum((0, 1))
     return total / max(len(x) * x.shape[1], 1)

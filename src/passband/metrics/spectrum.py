@@ -44,15 +44,15 @@ def log_spectral_ratio(
 ) -> Float64[Tensor, "*batch radii"]:
     r"""Difference of two radially averaged PSDs in decibels, per radius.
 
-    $d(k) = 10 \log_{10} \frac{P_{fake}(k) + \phi}{P_{real}(k) + \phi}$ for $k = 1 \ldots N/2$, $\phi$ = floor times the mean
-    of $P_{real}$ over the same radii. Positive: too much power.
+    $d(k) = 10 \log_{10} \frac{P_{fake}(k) + \phi}{P_{real}(k) + \phi}$ for $k = 1 \ldots N/2$, $\phi$ = floor times the
+    mean of $P_{real}$ over the same radii. Positive: too much power.
 
     Args:
         fake_psd: sample-mean PSD of the generated set, (\*batch, bins), bin 0 first, as
             [`radial_psd`][passband.transforms.radial_psd] returns it.
         real_psd: the same of the reference set.
-        floor: $\phi$ as a share of the reference's mean power, at least 0. Radii with (nearly) no power in the reference
-            would decide everything without it.
+        floor: $\phi$ as a share of the reference's mean power, at least 0. Without it, radii with (nearly) no power in
+            the reference would decide everything.
 
     Returns:
         Decibels in float64, (\*batch, bins - 1): bin 0, the mean, is left out.
@@ -83,9 +83,10 @@ def log_spectral_ratio(
 def log_spectral_distance(
     fake_psd: Float[Tensor, "*batch bins"], real_psd: Float[Tensor, "*batch bins"], floor: float = DEFAULT_FLOOR
 ) -> Float64[Tensor, "*batch"]:
-    r"""Log-spectral distance (LSD): root mean square over the radii of [`log_spectral_ratio`][passband.metrics.log_spectral_ratio].
+    r"""Log-spectral distance (LSD): the root mean square over the radii of the difference in decibels.
 
-    $\mathrm{LSD} = \sqrt{\operatorname{mean}_{k=1}^{N/2} d(k)^2}$ in decibels. Every integer radius counts once.
+    $\mathrm{LSD} = \sqrt{\operatorname{mean}_{k=1}^{N/2} d(k)^2}$, $d$ as in
+    [`log_spectral_ratio`][passband.metrics.log_spectral_ratio]. Every integer radius counts once.
 
     Args:
         fake_psd: sample-mean PSD of the generated set, (\*batch, bins), bin 0 first.
@@ -171,46 +172,59 @@ class MeanPSD:
 
     def __init__(self, name: str = "samples") -> None:
         self.name = name
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all samples."""
         self.count = 0
-        self.size: tuple[int, ...] | None = None
-        self._sum: Tensor | None = None
-        self._squares: Tensor | None = None
+        self.shape: tuple[int, ...] | None = None
+        self._sum = torch.zeros((), dtype=torch.float64)
+        self._squares = torch.zeros((), dtype=torch.float64)
 
     def update(self, samples: Float[Tensor, "batch channels *spatial"]) -> None:
-        """Add a batch.
+        r"""Add a batch.
 
         Args:
-            samples: (batch, channels, \\*spatial), 1 to 3 spatial axes, one size and number of channels for all batches.
+            samples: (batch, channels, \*spatial), 1 to 3 spatial axes, of one shape in all batches.
 
         Raises:
             TypeError: if the samples are not floating.
-            ValueError: if their size or channels differ from what came before, or a value is not finite.
+            ValueError: if their shape differs from what came before, or a value is not finite; nothing is added then.
 
         """
-        psd = radial_psd(samples.detach()).double().cpu()
-        size = tuple(samples.shape[2:])
-        self._check_shape(size, psd.shape[1])
+        psd = radial_psd(samples.detach()).cpu().double()
+        self.check_shape(tuple(samples.shape[1:]))
         bad = (~psd.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
         if bad:
             raise ValueError(
                 f"{self.name} must be finite; {len(bad)} of this batch are not, the first at index {bad[0]}; "
                 "leave them out, or find out why they were generated"
             )
-        if len(psd) == 0:
-            return
-        self._add(size, psd.sum(0), psd.mean(1).square().sum(0), len(psd))
+        if len(psd):
+            self._add(tuple(samples.shape[1:]), psd.sum(0), psd.mean(1).square().sum(0), len(psd))
 
     def merge(self, other: "MeanPSD") -> Self:
         """Add what another one has seen (another rank's, or another part's), and return self."""
-        if other.size is not None and other._sum is not None and other._squares is not None:  # noqa: SLF001
-            self._check_shape(other.size, other._sum.shape[0])  # noqa: SLF001
-            self._add(other.size, other._sum, other._squares, other.count)  # noqa: SLF001
+        if other.shape is not None:
+            self.check_shape(other.shape)
+            state = other.state_dict()
+            self._add(other.shape, state["sum"], state["squares"], other.count)
         return self
+
+    def check_shape(self, shape: tuple[int, ...], name: str = "") -> None:
+        """Raise ValueError unless samples of this shape, channels first, can be added."""
+        if self.shape is not None and shape != self.shape:
+            raise ValueError(
+                f"{name or self.name} must all have one shape (channels, *spatial), got {shape} after {self.shape}; "
+                "crop or resize them to one size first"
+            )
 
     @property
     def channels(self) -> Float64[Tensor, "channels bins"]:
         """Mean PSD of every channel."""
-        return self._filled()[0] / self.count
+        if not self.count:
+            raise ValueError(f"there are no {self.name} yet; call update with at least one batch first")
+        return self._sum / self.count
 
     @property
     def psd(self) -> Float64[Tensor, " bins"]:
@@ -220,59 +234,41 @@ class MeanPSD:
     @property
     def error(self) -> Float64[Tensor, " bins"]:
         """Standard error of the mean over samples; NaN for one sample."""
-        squares = self._filled()[1]
-        variance = (squares - self.count * self.psd.square()).clamp_min(0) / max(self.count - 1, 0)
+        variance = (self._squares - self.count * self.psd.square()).clamp_min(0) / (self.count - 1)
         return (variance / self.count).sqrt()
 
     def state_dict(self) -> dict[str, Tensor]:
         """The state as tensors (empty before the first sample), to save or to send to another rank."""
-        if self.size is None or self._sum is None or self._squares is None:
+        if self.shape is None:
             return {}
         return {
             "sum": self._sum.clone(),
             "squares": self._squares.clone(),
             "count": torch.tensor(self.count),
-            "size": torch.tensor(self.size),
+            "shape": torch.tensor(self.shape),
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Replace the state by one of [`state_dict`][passband.metrics.MeanPSD.state_dict]."""
-        if not state:
-            self.__init__(self.name)  # type: ignore[misc]
-            return
-        missing = {"sum", "squares", "count", "size"} - set(state)
+        missing = {"sum", "squares", "count", "shape"} - set(state) if state else set()
         if missing:
-            raise ValueError(f"the state of {self.name} lacks {sorted(missing)}; it holds {sorted(state)}")
-        self.size = tuple(int(n) for n in state["size"])
-        self.count = int(state["count"])
-        self._sum = state["sum"].double().cpu().clone()
-        self._squares = state["squares"].double().cpu().clone()
+            raise ValueError(f"the state of {self.name} lacks {sorted(missing)}, it holds {sorted(state)}")
+        self.reset()
+        if state:
+            shape = tuple(int(n) for n in state["shape"])
+            self._add(shape, state["sum"].cpu().double(), state["squares"].cpu().double(), int(state["count"]))
 
-    def _add(self, size: tuple[int, ...], total: Tensor, squares: Tensor, count: int) -> None:
-        self.size = size
-        self._sum = total.clone() if self._sum is None else self._sum + total
-        self._squares = squares.clone() if self._squares is None else self._squares + squares
+    def _add(self, shape: tuple[int, ...], total: Tensor, squares: Tensor, count: int) -> None:
+        self.shape = shape
+        self._sum = self._sum + total
+        self._squares = self._squares + squares
         self.count += count
-
-    def _check_shape(self, size: tuple[int, ...], channels: int) -> None:
-        if self.size is None or self._sum is None:
-            return
-        if (channels, *size) != (self._sum.shape[0], *self.size):
-            raise ValueError(
-                f"all {self.name} must have one shape, got {(channels, *size)} after {(self._sum.shape[0], *self.size)} "
-                "(channels, *spatial); crop or resize them to one size first"
-            )
-
-    def _filled(self) -> tuple[Tensor, Tensor]:
-        if self._sum is None or self._squares is None:
-            raise ValueError(f"no {self.name} yet; call update with at least one batch first")
-        return self._sum, self._squares
 
 
 class SpectrumDistance:
     """Log-spectral distance of generated from real samples, streamed: any number of samples, constant memory.
 
-    Sums are kept in float64 on the CPU, so the split into batches and ranks does not show in the result beyond rounding.
+    Sums are kept in float64 on the CPU: how the samples were split into batches and ranks changes nothing but rounding.
 
     Args:
         floor: share of the real samples' mean power that is added to both PSDs, see
@@ -308,24 +304,36 @@ class SpectrumDistance:
             ValueError: if the sizes differ, or a value is not finite.
 
         """
+        shapes = [tuple(x.shape[1:]) for x in (real, fake) if x is not None]
+        for shape in shapes:
+            self.real.check_shape(shape, "real and fake samples")
+            self.fake.check_shape(shape, "real and fake samples")
+        if len(set(shapes)) > 1:
+            raise ValueError(
+                f"real and fake samples must all have one shape (channels, *spatial), got {shapes[0]} and {shapes[1]}; "
+                "crop or resize them to one size first"
+            )
         if real is not None:
             self.real.update(real)
         if fake is not None:
             self.fake.update(fake)
-        self._check_sizes()
 
     def merge(self, other: "SpectrumDistance") -> Self:
         """Add what another one has seen (another rank's, for instance), and return self."""
         if other.floor != self.floor:
             raise ValueError(f"both must have one floor, got {self.floor} and {other.floor}")
+        for shape in (other.real.shape, other.fake.shape):
+            if shape is not None:
+                self.real.check_shape(shape, "real and fake samples")
+                self.fake.check_shape(shape, "real and fake samples")
         self.real.merge(other.real)
         self.fake.merge(other.fake)
-        self._check_sizes()
         return self
 
     def reset(self) -> None:
         """Forget all samples."""
-        self.real, self.fake = MeanPSD(self.real.name), MeanPSD(self.fake.name)
+        self.real.reset()
+        self.fake.reset()
 
     def state_dict(self) -> dict[str, Tensor]:
         """The state as a flat dictionary of tensors."""
@@ -366,21 +374,9 @@ class SpectrumDistance:
             channel_lsd=log_spectral_distance(self.fake.channels, self.real.channels, self.floor),
             real_count=self.real.count,
             fake_count=self.fake.count,
-            size=self.real.size or (),
+            size=(self.real.shape or ())[1:],
             floor=self.floor,
         )
-
-    def _check_sizes(self) -> None:
-        shapes = [
-            (part.channels.shape[0], *part.size)
-            for part in (self.real, self.fake)
-            if part.size is not None and part.count
-        ]
-        if len(set(shapes)) > 1:
-            raise ValueError(
-                f"real and fake samples must have one shape, got {shapes[0]} and {shapes[1]} (channels, *spatial); "
-                "crop or resize them to one size first"
-            )
 
 
 def _octave(ratio: Tensor, low: int, high: int) -> OctaveDistance:

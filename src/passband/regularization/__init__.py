@@ -12,6 +12,7 @@ from passband.regularization.gate import Gate, NoiseRatioGate
 from passband.regularization.loss import SpectralLoss, WeightedSum
 from passband.regularization.regularizer import CleanEstimate, SpectralRegularizer, tweedie
 from passband.regularization.weight import ConstantWeight, EDMWeight, GradientShare, Weight
+from passband.regularization.wavelet import SubbandWeights, WaveletLoss, wavelet_loss
 
 __all__ = [
     "AmplitudeLoss",
@@ -26,10 +27,13 @@ __all__ = [
     "NoiseRatioGate",
     "SpectralLoss",
     "SpectralRegularizer",
+    "SubbandWeights",
+    "WaveletLoss",
     "Weight",
     "WeightedSum",
     "amplitude_loss",
     "amplitude_phase_loss",
     "focal_frequency_loss",
     "tweedie",
+    "wavelet_loss",
 ]

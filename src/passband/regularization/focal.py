@@ -3,7 +3,7 @@
 import torch
 
 from passband._numerics import no_autocast
-from passband.regularization.fourier import _checked, _mean
+from passband.regularization._inputs import checked_pair, spectrum_mean
 from passband.regularization.loss import Field, PerSample, SpectralLoss
 from passband.transforms import rfftn
 
@@ -38,7 +38,7 @@ def focal_frequency_loss(estimate: Field, clean: Field, alpha: float = 1.0) -> P
     """
     if not alpha >= 0:
         raise ValueError(f"alpha must be at least 0, got {alpha}")
-    estimate, clean = _checked(estimate, clean)
+    estimate, clean = checked_pair(estimate, clean)
     with no_autocast(clean):
         difference = torch.view_as_real(rfftn(estimate - clean))
         power = difference.square().sum(-1)
@@ -46,7 +46,7 @@ def focal_frequency_loss(estimate: Field, clean: Field, alpha: float = 1.0) -> P
         largest = size.flatten(2).amax(-1).reshape(*size.shape[:2], *(1,) * (size.ndim - 2))
         # Over a largest difference of 0 the weight would be 0 / 0; the power is 0 there too.
         weight = (size / largest.masked_fill(largest == 0, 1.0)) ** alpha
-        return _mean(weight * power, clean.shape[2:])
+        return spectrum_mean(weight * power, clean.shape[2:])
 
 
 class FocalFrequencyLoss(SpectralLoss):

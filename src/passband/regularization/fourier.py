@@ -1,16 +1,16 @@
 """Fourier L1 losses on amplitude, and on amplitude and phase."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from passband._checks import check_batch, check_choice, check_same_shape
-from passband._numerics import no_autocast, upcast
+from passband._checks import check_choice
+from passband._numerics import no_autocast
+from passband.regularization._inputs import checked_pair, spectrum_mean
 from passband.regularization.loss import Field, PerSample, SpectralLoss
-from passband.transforms import half_weights, rfftn
+from passband.transforms import rfftn
 
 Coupling = Literal["frequency", "energy", "norm"]
 
@@ -43,9 +43,9 @@ def amplitude_loss(estimate: Field, clean: Field) -> PerSample:
 
     Source: Spectral Regularization (arXiv:2603.02447).
     """
-    estimate, clean = _checked(estimate, clean)
+    estimate, clean = checked_pair(estimate, clean)
     with no_autocast(clean):
-        return _mean((rfftn(clean).abs() - rfftn(estimate).abs()).abs(), clean.shape[2:])
+        return spectrum_mean((rfftn(clean).abs() - rfftn(estimate).abs()).abs(), clean.shape[2:])
 
 
 def amplitude_phase_loss(
@@ -84,10 +84,8 @@ def amplitude_phase_loss(
 
     Source: Spectral Regularization (arXiv:2603.02447), Eq. 15.
     """
-    check_choice("coupling", coupling, get_args(Coupling))
-    if not 0 < rel < 1:
-        raise ValueError(f"rel must be in (0, 1), got {rel}")
-    estimate, clean = _checked(estimate, clean)
+    _check_options(coupling, rel)
+    estimate, clean = checked_pair(estimate, clean)
     with no_autocast(clean):
         return _COUPLINGS[coupling](_compare(rfftn(estimate), rfftn(clean), clean.shape[2:], rel))
 
@@ -105,9 +103,7 @@ class AmplitudePhaseLoss(SpectralLoss):
 
     def __init__(self, coupling: Coupling = "frequency", rel: float = 1e-3) -> None:
         super().__init__()
-        check_choice("coupling", coupling, get_args(Coupling))
-        if not 0 < rel < 1:
-            raise ValueError(f"rel must be in (0, 1), got {rel}")
+        _check_options(coupling, rel)
         self.coupling: Coupling = coupling
         self.rel = rel
 
@@ -134,7 +130,7 @@ class _Comparison(NamedTuple):
 def _compare(x: Tensor, y: Tensor, size: Sequence[int], rel: float) -> _Comparison:
     """Amplitudes and faded phases of the estimate's spectrum x and the clean spectrum y."""
     amplitude_x, amplitude_y = x.abs(), y.abs()
-    power = _mean(amplitude_y.square(), size)
+    power = spectrum_mean(amplitude_y.square(), size)
     floor = (rel**2 * power).clamp(min=_SILENCE).sqrt().reshape(-1, *(1,) * (y.ndim - 1))
     # In units of the floor, squares neither underflow for faint samples nor need a second epsilon.
     turn = _phase_difference(x / floor, y / floor) * _fade(amplitude_x / floor) * _fade(amplitude_y / floor)
@@ -158,15 +154,15 @@ def _fade(amplitude: Tensor) -> Tensor:
 
 
 def _frequency(c: _Comparison) -> PerSample:
-    return _mean(c.gap * (1 + c.turn), c.size)
+    return spectrum_mean(c.gap * (1 + c.turn), c.size)
 
 
 def _energy(c: _Comparison) -> PerSample:
-    return _mean(c.gap + c.amplitude * c.turn, c.size)
+    return spectrum_mean(c.gap + c.amplitude * c.turn, c.size)
 
 
 def _norm(c: _Comparison) -> PerSample:
-    return _mean(c.gap, c.size) * (1 + _mean(c.turn, c.size))
+    return spectrum_mean(c.gap, c.size) * (1 + spectrum_mean(c.turn, c.size))
 
 
 _COUPLINGS: dict[Coupling, Callable[[_Comparison], PerSample]] = {
@@ -176,14 +172,7 @@ _COUPLINGS: dict[Coupling, Callable[[_Comparison], PerSample]] = {
 }
 
 
-def _mean(half: Tensor, size: Sequence[int]) -> PerSample:
-    """Mean over channels and all frequencies of a quantity given on the half spectrum."""
-    weights = half_weights(size, half.dtype, half.device)
-    return (half * weights).flatten(1).sum(1) / (half.shape[1] * math.prod(size))
-
-
-def _checked(estimate: Tensor, clean: Tensor) -> tuple[Tensor, ...]:
-    check_batch("estimate", estimate)
-    check_batch("clean", clean)
-    check_same_shape("estimate", estimate, "clean", clean)
-    return upcast(estimate, clean)
+def _check_options(coupling: str, rel: float) -> None:
+    check_choice("coupling", coupling, get_args(Coupling))
+    if not 0 < rel < 1:
+        raise ValueError(f"rel must be in (0, 1), got {rel}")

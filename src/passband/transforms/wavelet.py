@@ -127,10 +127,10 @@ def _checked_levels(size: tuple[int, ...], wavelet: str, levels: int | None) -> 
         check_levels(levels)
     most = dwt_max_levels(size, wavelet)
     if most == 0:
+        taps = filter_bank(wavelet).length
         raise ValueError(
-            f"wavelet {wavelet!r} is too long for a field of size {size}: its filters have {filter_bank(wavelet).length} "
-            "taps, and one level needs a shortest side of at least one less; choose a shorter wavelet ('haar' needs 2) "
-            "or a larger field"
+            f"wavelet {wavelet!r} has {taps} taps, so its shortest side must be at least {2 * (taps - 1)} for one level, "
+            f"got a field of size {size}; choose a shorter wavelet ('haar' needs 2) or a larger field"
         )
     if levels is None:
         return most
