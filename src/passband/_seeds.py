@@ -2,9 +2,10 @@
 
 import hashlib
 import operator
+from typing import SupportsIndex
 
 
-def seed_for(seed: int, index: int, stream: str = "") -> int:
+def seed_for(seed: SupportsIndex, index: SupportsIndex, stream: str = "") -> int:
     """A stable 63-bit seed for one sample's random numbers.
 
     A hash of the three arguments, so neighbouring seeds, indices and streams give unrelated values, the same on every

@@ -208,7 +208,10 @@ def test_training_loop_without_set_timesteps(case, prediction, dtype):
     generator = torch.Generator().manual_seed(1)
     clean, noise = torch.randn(2, 4, 3, 5, 5, generator=generator, dtype=dtype)
     if case.name == "FlowMatchHeunDiscreteScheduler":  # takes one time only
-        pairs = [copy.deepcopy(scheduler).scale_noise(c[None], time, n[None]) for c, n, time in zip(clean, noise, t, strict=True)]
+        pairs = [
+            copy.deepcopy(scheduler).scale_noise(c[None], time, n[None])
+            for c, n, time in zip(clean, noise, t, strict=True)
+        ]
         expected = torch.cat(pairs)
     elif case.name == "FlowMatchEulerDiscreteScheduler":
         expected = scheduler.scale_noise(clean, t, noise)

@@ -7,12 +7,13 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from passband._checks import import_extra
+from passband.data._sources import Stream
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -69,15 +70,15 @@ def _orientation(image: "PIL.Image.Image") -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _open(stream: IO[bytes]) -> "PIL.Image.Image":
+def _open(stream: Stream) -> "PIL.Image.Image":
     if not stream.read(1):
         raise UnusableImageError("the file is empty (0 bytes)")
     stream.seek(0)
-    image: "PIL.Image.Image" = import_extra("PIL.Image", "train").open(stream)
+    image: PIL.Image.Image = import_extra("PIL.Image", "train").open(stream)
     return image
 
 
-def read_header(stream: IO[bytes]) -> Header:
+def read_header(stream: Stream) -> Header:
     """Size and orientation, from the file's header alone."""
     with _open(stream) as image:
         orientation = _orientation(image)
@@ -85,7 +86,7 @@ def read_header(stream: IO[bytes]) -> Header:
         return Header(width, height, orientation)
 
 
-def read_image(stream: IO[bytes], header: Header, channels: int) -> "PIL.Image.Image":
+def read_image(stream: Stream, header: Header, channels: int) -> "PIL.Image.Image":
     """Decode the first frame, upright, in mode L or RGB."""
     transpose = import_extra("PIL.Image", "train").Transpose
     turns = {

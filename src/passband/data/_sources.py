@@ -1,4 +1,4 @@
-"""Where image files come from: a folder or a zip, both as sorted names (relative, forward slashes) that can be opened."""
+"""Where image files come from: a folder or a zip, both as sorted names (relative, with forward slashes)."""
 
 import os
 import zipfile
@@ -8,6 +8,9 @@ from typing import IO
 SUFFIXES = (
     ".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
+
+
+Stream = IO[bytes] | zipfile.ZipExtFile
 
 
 def is_image_name(name: str) -> bool:
@@ -42,7 +45,7 @@ class FolderSource:
     def _note(self, error: OSError) -> None:
         self.unreadable.append((str(error.filename), error.strerror or "cannot be listed"))
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str) -> Stream:
         return (self.root / name).open("rb")
 
 
@@ -62,7 +65,7 @@ class ZipSource:
             self._pid = os.getpid()
         return self._handle
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str) -> Stream:
         return self._zip().open(name)
 
     def __getstate__(self) -> dict[str, object]:

@@ -72,7 +72,7 @@ def checkerboards(
         Images of exactly ±1.
 
     Raises:
-        ValueError: if a cell size does not divide size / 2, occurs twice, or there is none; if a number is out of range.
+        ValueError: if a cell size does not divide size / 2 or occurs twice; if there is none; if a number is too small.
 
     Example:
         >>> from passband.data import checkerboards

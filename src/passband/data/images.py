@@ -55,7 +55,8 @@ class ImageFolder(Dataset[Tensor]):
     enlarged); `crop="tile"` cuts each image into non-overlapping tiles at native resolution, from the top left corner.
 
     Headers are read when the dataset is made, pixels when a sample is first asked for. Each file is then decoded once
-    and its samples are kept as uint8, up to `cache_bytes` in each process; `preload` does so ahead, for workers to share.
+    and its samples are kept as uint8, up to `cache_bytes` in each process. Call `preload` before a DataLoader forks its
+    workers, and they share what it decoded.
 
     A broken image is left out, counted and named in `skipped`. Where the header is sound and the pixels are not, this
     shows only when the file is decoded: its samples are then replaced by those of the next file that is whole, so that

@@ -117,7 +117,7 @@ def _write_whole(path: Path, data: bytes) -> None:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise OSError(
                 error.errno,
-                f"the disk is full ({error.strerror}): this image was not written, earlier ones are whole; free some space",
+                f"the disk is full ({error.strerror}): this image was not written, earlier ones are; free some space",
                 str(path),
             ) from error
         raise

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from passband._checks import check_floating, check_same_shape
+from passband._checks import check_batch, check_floating, check_same_shape
 from passband.transforms import power_law_exponent, radial_psd
 
 DEFAULT_FLOOR = 1e-4
@@ -192,18 +191,20 @@ class MeanPSD:
             ValueError: if their shape differs from what came before, or a value is not finite; nothing is added then.
 
         """
-        psd = radial_psd(samples.detach()).cpu().double()
+        check_batch(self.name, samples)
         self.check_shape(tuple(samples.shape[1:]))
+        if len(samples) == 0:
+            return
+        psd = radial_psd(samples.detach()).cpu().double()
         bad = (~psd.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
         if bad:
             raise ValueError(
                 f"{self.name} must be finite; {len(bad)} of this batch are not, the first at index {bad[0]}; "
                 "leave them out, or find out why they were generated"
             )
-        if len(psd):
-            self._add(tuple(samples.shape[1:]), psd.sum(0), psd.mean(1).square().sum(0), len(psd))
+        self._add(tuple(samples.shape[1:]), psd.sum(0), psd.mean(1).square().sum(0), len(psd))
 
-    def merge(self, other: "MeanPSD") -> Self:
+    def merge(self, other: "MeanPSD") -> "MeanPSD":
         """Add what another one has seen (another rank's, or another part's), and return self."""
         if other.shape is not None:
             self.check_shape(other.shape)
@@ -318,7 +319,7 @@ class SpectrumDistance:
         if fake is not None:
             self.fake.update(fake)
 
-    def merge(self, other: "SpectrumDistance") -> Self:
+    def merge(self, other: "SpectrumDistance") -> "SpectrumDistance":
         """Add what another one has seen (another rank's, for instance), and return self."""
         if other.floor != self.floor:
             raise ValueError(f"both must have one floor, got {self.floor} and {other.floor}")

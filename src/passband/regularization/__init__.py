@@ -10,6 +10,7 @@ from passband.regularization.fourier import (
 )
 from passband.regularization.gate import Gate, NoiseRatioGate
 from passband.regularization.loss import SpectralLoss, WeightedSum
+from passband.regularization.pixel import PixelLoss, pixel_loss
 from passband.regularization.regularizer import CleanEstimate, SpectralRegularizer, tweedie
 from passband.regularization.weight import ConstantWeight, EDMWeight, GradientShare, Weight
 from passband.regularization.wavelet import SubbandWeights, WaveletLoss, wavelet_loss
@@ -25,6 +26,7 @@ __all__ = [
     "Gate",
     "GradientShare",
     "NoiseRatioGate",
+    "PixelLoss",
     "SpectralLoss",
     "SpectralRegularizer",
     "SubbandWeights",
@@ -34,6 +36,7 @@ __all__ = [
     "amplitude_loss",
     "amplitude_phase_loss",
     "focal_frequency_loss",
+    "pixel_loss",
     "tweedie",
     "wavelet_loss",
 ]

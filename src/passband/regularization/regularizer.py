@@ -1,6 +1,6 @@
 """The spectral term of a training loss, for any process and prediction."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -11,6 +11,7 @@ from passband.regularization.loss import Field, PerSample, SpectralLoss
 from passband.regularization.weight import ConstantWeight, EDMWeight, Weight
 
 
+@runtime_checkable
 class CleanEstimate(Protocol):
     """How the clean estimate comes from a network output."""
 

@@ -1,7 +1,7 @@
 """Weights: how strongly the spectral term counts beside the base loss."""
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from passband.process import Process, Time
 from passband.regularization.loss import PerSample
 
 
+@runtime_checkable
 class Weight(Protocol):
     """Weighs the per-sample values of the spectral term."""
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from passband.process import Process
+
 
 class SampleNoise:
     """One generator per sample.
@@ -35,3 +37,7 @@ class SampleNoise:
         """The next standard normal values of each sample, (batch, *shape)."""
         draws = [torch.randn(tuple(shape), generator=g, dtype=dtype, device=self.device) for g in self._generators]
         return torch.stack(draws)
+
+    def times(self, process: Process) -> Tensor:
+        """One training time of each sample, (batch,)."""
+        return torch.cat([process.sample_times(1, generator=g, device=self.device) for g in self._generators])

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 Normal = Callable[[], Tensor]
 
 
+@runtime_checkable
 class Solver(Protocol):
     """One step of a sampler. A new solver is a class with this method."""
 

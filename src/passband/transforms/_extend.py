@@ -9,7 +9,7 @@ _Step = Callable[[Tensor, int, int], Tensor]
 
 
 def extend(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
-    """x with `before` and `after` more samples along an axis, in PyWavelets' sense of mode, however short x is.
+    """Add `before` and `after` samples along an axis, in PyWavelets' sense of mode, however short x is.
 
     Args:
         x: any tensor.
@@ -58,7 +58,8 @@ def _edge(x: Tensor, axis: int, count: int) -> Tensor:
 
 
 def _line(x: Tensor, axis: int, count: int) -> Tensor:
-    before, last = x.narrow(axis, x.shape[axis] - 2, 2).split(1, dim=axis)
+    last = _edge(x, axis, 1)
+    before = x.narrow(axis, x.shape[axis] - 2, 1)
     steps = torch.arange(1, count + 1, dtype=x.dtype, device=x.device)
     return last + (last - before) * steps.reshape(-1, *[1] * (x.ndim - axis - 1))
 

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import pywt
+import torch
 
 from passband._checks import nearest
 
@@ -23,6 +24,7 @@ class FilterBank(NamedTuple):
         return len(self.analysis[0])
 
 
+@torch.compiler.assume_constant_result
 @lru_cache(maxsize=256)
 def filter_bank(wavelet: str, analysis_gain: float = 1.0) -> FilterBank:
     """The filters of a discrete wavelet, analysis times a gain and synthesis over it."""
@@ -51,8 +53,8 @@ def check_wavelet(wavelet: str) -> None:
             "choose a discrete one such as 'haar', 'db4', 'sym8' or 'bior1.3'"
         )
     raise ValueError(
-        f"unknown wavelet: got {wavelet!r}{nearest(wavelet, discrete)}; expected one of the {len(discrete)} names "
-        "that pywt.wavelist(kind='discrete') lists"
+        f"unknown wavelet: got {wavelet!r}{nearest(wavelet.lower(), discrete)}; expected one of the {len(discrete)} "
+        "names that pywt.wavelist(kind='discrete') lists"
     )
 
 

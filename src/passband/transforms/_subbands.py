@@ -1,4 +1,4 @@
-"""The sub-bands of a wavelet transform: their container, their names, and the order in which axes are split and merged."""
+"""The sub-bands of a wavelet transform: their container, their names, and the order of the axes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -10,12 +10,12 @@ Pair = tuple[Tensor, ...]
 
 
 class WaveletCoefficients(NamedTuple):
-    """Sub-bands of a wavelet transform, with what its inverse needs to know.
+    r"""Sub-bands of a wavelet transform, with what its inverse needs to know.
 
     Args:
-        approximation: the coarsest approximation, (batch, channels, \\*coefficients).
-        details: one dict of sub-bands per level, **coarsest first**, keyed as in PyWavelets: one letter per spatial axis,
-            `a` for low-pass and `d` for high-pass along it, so `d` in 1-d and `ad`, `da`, `dd` in 2-d.
+        approximation: the coarsest approximation, (batch, channels, \*coefficients).
+        details: one dict of sub-bands per level, **coarsest first**, keyed as in PyWavelets: one letter per spatial
+            axis, `a` for low-pass and `d` for high-pass along it, so `d` in 1-d and `ad`, `da`, `dd` in 2-d.
         wavelet: name of the wavelet.
         mode: boundary mode (the stationary transform is always periodic).
         size: spatial shape of the transformed field.

@@ -20,9 +20,10 @@ _LARGEST_MATRIX = 512
 def dct_matrix(
     n: int, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
 ) -> Float[Tensor, "frequencies positions"]:
-    r"""The orthonormal DCT-II as a matrix: $C_{ki} = s_k \cos(\pi k (2i + 1) / 2n)$, $s_0 = \sqrt{1/n}$, else $\sqrt{2/n}$.
+    r"""Orthonormal DCT-II as a matrix.
 
-    Its entries are computed in float64 and rounded once. Its inverse is its transpose, the DCT-III.
+    $C_{ki} = s_k \cos(\pi k (2i + 1) / 2n)$ with $s_0 = \sqrt{1/n}$, else $s_k = \sqrt{2/n}$. Its entries are
+    computed in float64 and rounded once. Its inverse is its transpose, the DCT-III.
 
     Args:
         n: length of the axis, at least 1.
@@ -51,9 +52,9 @@ def dct_matrix(
 def _matrix(n: int) -> npt.NDArray[np.float64]:
     k, i = np.arange(n)[:, None], np.arange(n)[None, :]
     # The angle has period 4n in k(2i+1); reducing it first keeps the argument of the cosine small and exact.
-    matrix = math.sqrt(2 / n) * np.cos(np.pi / (2 * n) * (k * (2 * i + 1) % (4 * n)))
+    matrix: npt.NDArray[np.float64] = math.sqrt(2 / n) * np.cos(np.pi / (2 * n) * (k * (2 * i + 1) % (4 * n)))
     matrix[0] = math.sqrt(1 / n)
-    return matrix.astype(np.float64)
+    return matrix
 
 
 def dct(
@@ -61,8 +62,8 @@ def dct(
 ) -> Float[Tensor, "batch channels *spatial"]:
     r"""Orthonormal DCT-II over spatial axes, per channel: `scipy.fft.dctn(type=2, norm="ortho")`.
 
-    $X(k) = s_k \sum_i x(i) \cos(\pi k (2i + 1) / 2n)$ along each axis, $s_0 = \sqrt{1/n}$, else $\sqrt{2/n}$. It keeps the
-    energy, and index 0 of every axis is the mean times $\sqrt{N}$.
+    $X(k) = s_k \sum_i x(i) \cos(\pi k (2i + 1) / 2n)$ along each axis, $s_0 = \sqrt{1/n}$, else $\sqrt{2/n}$. It keeps
+    the energy, and index 0 of every axis is the mean times $\sqrt{N}$.
 
     Args:
         x: real field, (batch, channels, \*spatial), 1 to 3 spatial axes.
@@ -124,8 +125,9 @@ def block_dct(
         block: side of the block, or one side per axis; each must divide its axis.
 
     Returns:
-        (batch, channels, \*blocks, \*block): first the position of the block along each axis, then the frequency within it,
-        so that a mask over frequencies broadcasts. A 2-d field (B, C, H, W) in blocks of 8 gives (B, C, H/8, W/8, 8, 8).
+        (batch, channels, \*blocks, \*block): first the position of the block along each axis, then the frequency
+        within it, so that a mask over frequencies broadcasts. A 2-d field (B, C, H, W) in blocks of 8 gives
+        (B, C, H/8, W/8, 8, 8).
 
     Raises:
         TypeError: if x is not floating.
@@ -241,13 +243,14 @@ def _along(x: Tensor, axis: int, inverse: bool) -> Tensor:
 def _dct_by_fft(x: Tensor) -> Tensor:
     """DCT-II along the last axis by one FFT of the even samples followed by the odd ones reversed (Makhoul, 1980)."""
     shuffled = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], dim=-1)
-    return (torch.fft.fft(shuffled) * _twiddle(x)).real
+    spectrum: Tensor = torch.fft.fft(shuffled) * _twiddle(x)
+    return spectrum.real
 
 
 def _idct_by_fft(x: Tensor) -> Tensor:
     """The adjoint of _dct_by_fft, which is its inverse."""
     n = x.shape[-1]
-    shuffled = torch.fft.ifft(x * _twiddle(x).conj(), norm="forward").real
+    shuffled: Tensor = torch.fft.ifft(x * _twiddle(x).conj(), norm="forward").real
     even = (n + 1) // 2
     samples = torch.stack([shuffled[..., :even], _padded(shuffled[..., even:].flip(-1), even)], dim=-1)
     return samples.flatten(-2)[..., :n]

@@ -13,9 +13,9 @@ from passband._numerics import no_autocast, upcast
 def rfftn(x: Float[Tensor, "batch channels *spatial"]) -> Complex[Tensor, "batch channels *frequencies"]:
     r"""Orthonormal DFT over the spatial axes, keeping the non-redundant half of the last one.
 
-    $X(k) = N^{-1/2} \sum_n x(n)\, e^{-2\pi i \langle k, n/N\rangle}$, $N$ the number of positions. The input is real, so
-    $X(-k) = \overline{X(k)}$ and only $k_{last} = 0 \ldots \lfloor W/2 \rfloor$ is computed; [`half_weights`][passband.transforms.half_weights]
-    says how often each column counts.
+    $X(k) = N^{-1/2} \sum_n x(n)\, e^{-2\pi i \langle k, n/N\rangle}$, $N$ the number of positions. The input is real,
+    so $X(-k) = \overline{X(k)}$ and only $k_{last} = 0 \ldots \lfloor W/2 \rfloor$ is computed;
+    [`half_weights`][passband.transforms.half_weights] says how often each column counts.
 
     Args:
         x: real field, (batch, channels, \*spatial), 1 to 3 spatial axes of any size, odd ones too.
@@ -39,13 +39,18 @@ def rfftn(x: Float[Tensor, "batch channels *spatial"]) -> Complex[Tensor, "batch
     check_batch("x", x)
     (x,) = upcast(x)
     with no_autocast(x):
-        return torch.fft.rfftn(x, dim=tuple(range(2, x.ndim)), norm="ortho")
+        spectrum: Tensor = torch.fft.rfftn(x, dim=tuple(range(2, x.ndim)), norm="ortho")
+    return spectrum
 
 
 def irfftn(
     spectrum: Complex[Tensor, "batch channels *frequencies"], size: Sequence[int]
 ) -> Float[Tensor, "batch channels *spatial"]:
-    """Inverse of [`rfftn`][passband.transforms.rfftn]; size is the spatial shape of the field (its parity is not in the half spectrum).
+    """Inverse of [`rfftn`][passband.transforms.rfftn].
+
+    Args:
+        spectrum: half spectrum, as `rfftn` returns it.
+        size: spatial shape of the field, because the half spectrum does not show its parity.
 
     Raises:
         ValueError: if size does not belong to the spectrum's shape.
@@ -65,12 +70,13 @@ def irfftn(
             f"a field of size {size} has a half spectrum of shape {expected}, got {tuple(spectrum.shape[2:])}; "
             "pass the spatial shape of the original field"
         )
-    return torch.fft.irfftn(spectrum, s=size, dim=tuple(range(2, spectrum.ndim)), norm="ortho")
+    x: Tensor = torch.fft.irfftn(spectrum, s=size, dim=tuple(range(2, spectrum.ndim)), norm="ortho")
+    return x
 
 
 def half_weights(
     size: Sequence[int], dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
-) -> Float[Tensor, "half"]:
+) -> Float[Tensor, " half"]:
     """How often each column of a half spectrum occurs in the full one: 1 for k = 0 and Nyquist (even W), else 2.
 
     Args:

@@ -27,22 +27,22 @@ BLUR_MODES: tuple[str, ...] = tuple(_EXTENSIONS)
 
 def gaussian_blur(
     x: Float[Tensor, "batch channels *spatial"],
-    sigma: float | Sequence[float],
+    sigma: int | float | Sequence[int | float],
     *,
     mode: str = "reflect",
-    truncate: float = 4.0,
+    truncate: int | float = 4.0,
 ) -> Float[Tensor, "batch channels *spatial"]:
     r"""Separable Gaussian blur over the spatial axes, per channel: `scipy.ndimage.gaussian_filter`.
 
-    Along each axis $y(i) = \sum_{|k| \le r} g(k)\, x(i + k)$ with $g(k) \propto e^{-k^2 / 2\sigma^2}$, $\sum_k g(k) = 1$, and
-    the radius $r$ the truncated width `truncate` $\cdot\,\sigma$, rounded. It may exceed the field.
+    Along each axis $y(i) = \sum_{|k| \le r} g(k)\, x(i + k)$ with $g(k) \propto e^{-k^2 / 2\sigma^2}$,
+    $\sum_k g(k) = 1$; the radius $r$ is `truncate` $\cdot\,\sigma$, rounded, and may exceed the field.
 
     Args:
         x: real field, (batch, channels, \*spatial), 1 to 3 spatial axes.
         sigma: standard deviation in positions, at least 0, or one per axis; 0 leaves its axis as it is.
-        mode: how the field continues beyond its border abcd, by SciPy's names: `reflect` (dcba|abcd|dcba, PyTorch has no
-            such padding), `mirror` (dcb|abcd|cba, what PyTorch calls reflect), `nearest` (aaa|abcd|ddd), `constant` (zeros)
-            or `wrap` (abcd|abcd|abcd).
+        mode: how the field continues beyond its border abcd, by SciPy's names: `reflect` (dcba|abcd|dcba; PyTorch
+            has no such padding), `mirror` (dcb|abcd|cba; what PyTorch calls reflect), `nearest` (aaa|abcd|ddd),
+            `constant` (zeros) or `wrap` (abcd|abcd|abcd).
         truncate: radius of the kernel in standard deviations, above 0.
 
     Returns:
@@ -58,7 +58,7 @@ def gaussian_blur(
         >>> x = torch.zeros(1, 1, 9)
         >>> x[..., 4] = 1.0
         >>> gaussian_blur(x, 1.0).squeeze()[3:6]
-        tensor([0.2420, 0.3990, 0.2420])
+        tensor([0.2420, 0.3989, 0.2420])
 
     """
     check_batch("x", x)
@@ -75,7 +75,7 @@ def gaussian_blur(
     return x
 
 
-def _sigmas(sigma: float | Sequence[float], dims: int) -> tuple[float, ...]:
+def _sigmas(sigma: int | float | Sequence[int | float], dims: int) -> tuple[float, ...]:
     sigmas = (float(sigma),) * dims if isinstance(sigma, int | float) else tuple(float(s) for s in sigma)
     if len(sigmas) != dims:
         raise ValueError(f"sigma must be one number or one per spatial axis ({dims}), got {len(sigmas)} of them")

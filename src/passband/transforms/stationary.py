@@ -20,14 +20,16 @@ def swt(
     r"""Stationary wavelet transform over the spatial axes, per channel; the coefficients are `pywt.swtn`'s.
 
     Along each axis, at level $s$ with the step $q = 2^{s-1}$, $a(i) = \sum_j h(j)\, x(i + q (L/2 - j))$ on the periodic
-    field, and $d$ with the high-pass filter; nothing is decimated, so every sub-band has the field's shape and shifts with it.
+    field, and $d$ with the high-pass filter; nothing is decimated, so every sub-band has the field's shape and
+    shifts with it.
 
     Args:
         x: real field, (batch, channels, \*spatial), 1 to 3 spatial axes, each divisible by 2 to the power levels.
         wavelet: any name of `pywt.wavelist(kind="discrete")`; it may be longer than the field.
         levels: number of levels, at least 1.
-        norm: divide the filters by the square root of 2 per axis, so that with an orthogonal wavelet the sub-bands together
-            keep the field's energy (`norm=True` of PyWavelets). Otherwise each level has $2^d$ times the energy in d dimensions.
+        norm: divide the filters by the square root of 2 per axis, so that with an orthogonal wavelet the sub-bands
+            together keep the field's energy (`norm=True` of PyWavelets). Otherwise each level multiplies the energy of
+            the approximation it splits by $2^d$ in d dimensions.
 
     Returns:
         The sub-bands in float32 (float64 for float64 input). Only the coarsest level keeps its approximation
@@ -66,8 +68,8 @@ def swt(
 def iswt(coefficients: WaveletCoefficients) -> Float[Tensor, "batch channels *spatial"]:
     """Inverse of [`swt`][passband.transforms.swt]: the mean of the inverses of all the decimated transforms in it.
 
-    Exact for every wavelet but `dmey` (see [`idwt`][passband.transforms.idwt]). The transform is redundant, so coefficients
-    that were changed need not be those of any field; then the result is that mean, as in PyWavelets.
+    Exact for every wavelet but `dmey` (see [`idwt`][passband.transforms.idwt]). The transform is redundant, so
+    coefficients that were changed need not be those of any field; then the result is that mean, as in PyWavelets.
 
     Args:
         coefficients: what `swt` returned, with any values in sub-bands of the same shape.
@@ -101,8 +103,8 @@ def _check_divisible(size: tuple[int, ...], levels: int) -> None:
     if any(n % 2**levels for n in size):
         most = min((n & -n).bit_length() - 1 for n in size)
         raise ValueError(
-            f"the stationary transform with {levels} level(s) needs sides divisible by {2**levels}, got a field of size "
-            f"{size}; crop or pad it" + (f", or take at most {most} level(s)" if most else ", or use dwt")
+            f"the stationary transform with {levels} level(s) needs sides divisible by {2**levels}, got a field of "
+            f"size {size}; crop or pad it" + (f", or take at most {most} level(s)" if most else ", or use dwt")
         )
 
 

@@ -34,9 +34,9 @@ def dwt(
         wavelet: any name of `pywt.wavelist(kind="discrete")`.
         levels: number of levels, at least 1; by default the most that the shortest axis allows
             ([`dwt_max_levels`][passband.transforms.dwt_max_levels]).
-        mode: how the field continues beyond its border: zero, constant, symmetric, reflect, periodic, smooth, antisymmetric,
-            antireflect, or periodization. Only the last gives as many coefficients as positions (on even sizes), and with an
-            orthogonal wavelet it keeps the energy; the others add a border of coefficients.
+        mode: how the field continues beyond its border: zero, constant, symmetric, reflect, periodic, smooth,
+            antisymmetric, antireflect, or periodization. Only the last gives as many coefficients as positions (on even
+            sizes), and with an orthogonal wavelet it keeps the energy; the others add a border of coefficients.
 
     Returns:
         The sub-bands in float32 (float64 for float64 input); [`idwt`][passband.transforms.idwt] inverts them.
@@ -74,8 +74,8 @@ def dwt(
 def idwt(coefficients: WaveletCoefficients) -> Float[Tensor, "batch channels *spatial"]:
     """Inverse of [`dwt`][passband.transforms.dwt], cropped to the size of the original field.
 
-    It is exact for every wavelet but `dmey`, whose published filters are a truncation: there the round trip is off by about
-    1e-3 of the field's range. Changed coefficients may be put in with `coefficients._replace(...)`.
+    It is exact for every wavelet but `dmey`, whose filters are a truncation: there the round trip is off by some
+    percent of the field's standard deviation. Changed coefficients may be put in with `coefficients._replace(...)`.
 
     Args:
         coefficients: what `dwt` returned, with any values in sub-bands of the same shapes.
@@ -109,9 +109,10 @@ def idwt(coefficients: WaveletCoefficients) -> Float[Tensor, "batch channels *sp
 
 
 def dwt_max_levels(size: Sequence[int], wavelet: str = "haar") -> int:
-    r"""The most levels for a spatial shape: $\lfloor \log_2 (N / (L - 1)) \rfloor$, $N$ the shortest side, $L$ the filter's length.
+    r"""Count the levels that a spatial shape allows at most.
 
-    Beyond it every coefficient would be made of the border's extension. 0 means that the wavelet is too long for the field.
+    $\lfloor \log_2 (N / (L - 1)) \rfloor$ for the shortest side $N$ and filters of $L$ taps: beyond it every
+    coefficient depends on how the field continues past its border. 0 means that the wavelet is too long for the field.
 
     Example:
         >>> from passband.transforms import dwt_max_levels
@@ -119,7 +120,7 @@ def dwt_max_levels(size: Sequence[int], wavelet: str = "haar") -> int:
         (5, 2, 0)
 
     """
-    return int(pywt.dwt_max_level(min(size), filter_bank(wavelet).length))
+    return max((min(size) // (filter_bank(wavelet).length - 1)).bit_length() - 1, 0)
 
 
 def _checked_levels(size: tuple[int, ...], wavelet: str, levels: int | None) -> int:
@@ -129,8 +130,8 @@ def _checked_levels(size: tuple[int, ...], wavelet: str, levels: int | None) -> 
     if most == 0:
         taps = filter_bank(wavelet).length
         raise ValueError(
-            f"wavelet {wavelet!r} has {taps} taps, so its shortest side must be at least {2 * (taps - 1)} for one level, "
-            f"got a field of size {size}; choose a shorter wavelet ('haar' needs 2) or a larger field"
+            f"wavelet {wavelet!r} has {taps} taps, so the shortest side must be at least {2 * (taps - 1)}, got a "
+            f"field of size {size}; choose a shorter wavelet ('haar' needs 2) or a larger field"
         )
     if levels is None:
         return most

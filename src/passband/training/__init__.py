@@ -1,0 +1,21 @@
+"""Training from recipes: configuration, the loop on Accelerate, checkpoints, and the checkerboard experiment."""
+
+from passband.training.checkpoint import CheckpointError
+from passband.training.config import Recipe, RecipeError, load_recipe, make_recipe
+from passband.training.images import Losses, denoising_loss
+from passband.training.run_folder import RunFolder
+from passband.training.trainer import NonFiniteLossError, Trainer, TrainingInterrupted
+
+__all__ = [
+    "CheckpointError",
+    "Losses",
+    "NonFiniteLossError",
+    "Recipe",
+    "RecipeError",
+    "RunFolder",
+    "Trainer",
+    "TrainingInterrupted",
+    "denoising_loss",
+    "load_recipe",
+    "make_recipe",
+]

@@ -1,0 +1,119 @@
+"""The folder of a run: its recipe, log, samples and checkpoints."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from passband.training.checkpoint import checkpoints
+from passband.training.config import Recipe, RecipeError, load_recipe
+
+#: Settings that may change when a run is resumed: they change no weight at a given step.
+_FREE = {
+    ("name",),
+    ("data", "path"),
+    ("data", "workers"),
+    ("sampling",),
+    ("training", "steps"),
+    ("training", "log_every"),
+    ("training", "save_every"),
+    ("training", "sample_every"),
+    ("training", "keep_checkpoints"),
+    ("training", "tensorboard"),
+}
+
+
+class RunFolder:
+    """Paths of a run, and its log.
+
+    Args:
+        root: the folder.
+
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.recipe_file = root / "recipe.yaml"
+        self.log_file = root / "log.jsonl"
+        self.samples = root / "samples"
+        self.checkpoints = root / "checkpoints"
+
+    def latest(self) -> tuple[int, Path] | None:
+        """The newest checkpoint, None without any."""
+        found = checkpoints(self.checkpoints)
+        return found[-1] if found else None
+
+    def recipe(self) -> Recipe:
+        """The recipe with which the run was started.
+
+        Raises:
+            RecipeError: if this is no run folder.
+
+        """
+        if not self.recipe_file.is_file():
+            raise RecipeError(f"{str(self.root)!r} is no run folder: it holds no recipe.yaml; give the folder that passband train wrote")
+        return load_recipe(self.recipe_file)
+
+    def start(self, recipe: Recipe) -> None:
+        """Write the resolved recipe into a fresh folder.
+
+        Raises:
+            RecipeError: if a run is there already.
+
+        """
+        if self.latest() is not None:
+            raise RecipeError(
+                f"{str(self.root)!r} holds a run already: continue it with --resume, or choose another --output"
+            )
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.recipe_file.write_text(recipe.to_yaml())
+        self.log_file.write_text("")
+
+    def resume(self, recipe: Recipe) -> None:
+        """Check that the recipe continues this run, and cut the log back to its newest checkpoint.
+
+        Raises:
+            RecipeError: if a setting that changes the weights differs.
+
+        """
+        changed = _differences(self.recipe().model_dump(mode="json"), recipe.model_dump(mode="json"))
+        if changed:
+            raise RecipeError(
+                "the run was started with other settings, so it cannot be resumed with these: "
+                + "; ".join(changed)
+                + "; change them back, or start another run with another --output"
+            )
+        self.recipe_file.write_text(recipe.to_yaml())
+        latest = self.latest()
+        kept = [entry for entry in self.log() if entry["step"] <= (latest[0] if latest else 0)]
+        self.log_file.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def append(self, entry: Mapping[str, float]) -> None:
+        """Add a line to the log."""
+        with self.log_file.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def log(self) -> list[dict[str, float]]:
+        """All whole lines of the log."""
+        if not self.log_file.is_file():
+            return []
+        entries = []
+        for line in self.log_file.read_text().splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                continue  # A line that was cut off when the run was killed.
+        return entries
+
+
+def _differences(old: Mapping[str, object], new: Mapping[str, object], path: tuple[str, ...] = ()) -> list[str]:
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        where = (*path, key)
+        before, after = old.get(key), new.get(key)
+        if before == after or where in _FREE:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, where)
+        else:
+            found.append(f"{'.'.join(where)} was {before!r}, now {after!r}")
+    return found

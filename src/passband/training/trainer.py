@@ -1,0 +1,306 @@
+"""The training loop: Accelerate's devices and precision, averaged weights, checkpoints, and a log."""
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import Dataset
+
+from passband import __version__
+from passband._checks import import_extra
+from passband._seeds import seed_for
+from passband.data import save_image
+from passband.sampling import sample
+from passband.training.batches import Batch, batches
+from passband.training.build import build_dataset, build_model, build_process, build_regularizer
+from passband.training.checkpoint import (
+    CheckpointError,
+    checkpoint_folder,
+    load_state,
+    remove_old,
+    save_state,
+    write_folder,
+)
+from passband.training.config import ImagesData, Recipe
+from passband.training.images import Losses, denoising_loss
+from passband.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+#: Called with (step, log entry) after each logged step.
+OnLog = Callable[[int, dict[str, float]], None]
+
+
+class TrainingInterrupted(Exception):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved a checkpoint."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; nothing after the last checkpoint was saved."""
+
+
+class Trainer:
+    """One run, from its recipe: built once, trained up to any step, saved, resumed.
+
+    A step's randomness comes from (seed, global sample position), so a resumed run reaches the same weights bit for bit and
+    several processes draw what one would.
+
+    Args:
+        recipe: the recipe.
+        root: the run's folder.
+        resume: continue from the newest checkpoint in it (from the start, if there is none yet).
+
+    Raises:
+        RecipeError: if the folder holds a run and resume is off, or a different one and it is on.
+        FileNotFoundError, ValueError: if the data cannot be used.
+        MissingExtraError: if the extra `train` is not installed.
+
+    """
+
+    def __init__(self, recipe: Recipe, root: str | Path, *, resume: bool = False) -> None:
+        accelerate = import_extra("accelerate", "train")
+        self.recipe = recipe
+        self.folder = RunFolder(Path(root))
+        self.process = build_process(recipe.process)
+        self.regularizer = build_regularizer(recipe.regularizer)
+        self.accelerator = accelerate.Accelerator(mixed_precision=recipe.training.precision)
+        self.dataset: Dataset[Tensor] = build_dataset(recipe.data)
+        network = build_model(recipe.model, recipe.sample_shape, seed_for(recipe.training.seed, 0, "model"))
+        settings = recipe.optimizer
+        optimizer = AdamW(network.parameters(), settings.lr, settings.betas, weight_decay=settings.weight_decay)
+        self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.ema = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.training.ema_decay))
+        self.step = 0
+        self._first_bad_step = torch.full((), math.inf, device=self.accelerator.device)
+        if self.accelerator.is_main_process:
+            if resume and self.folder.recipe_file.is_file():
+                self.folder.resume(recipe)
+            else:
+                self.folder.start(recipe)
+        self.accelerator.wait_for_everyone()
+        if resume:
+            self._load_latest()
+
+    @property
+    def network(self) -> "UNet2DModel":
+        """The network itself, without Accelerate's wrapping."""
+        return self.accelerator.unwrap_model(self.model)  # type: ignore[no-any-return]
+
+    @property
+    def averaged(self) -> "UNet2DModel":
+        """The network with averaged (EMA) weights."""
+        return self.ema.module  # type: ignore[return-value]
+
+    def train(self, until: int | None = None, on_log: OnLog | None = None) -> None:
+        """Train up to a step (default: the recipe's), logging, sampling and saving as the recipe says.
+
+        Ctrl-C and SIGTERM finish the current step, save a checkpoint and raise TrainingInterrupted.
+
+        Raises:
+            TrainingInterrupted: after a clean stop.
+            NonFiniteLossError: if the loss is not finite.
+            CheckpointError: if a checkpoint cannot be written.
+            ValueError: if a sample of the data is not finite.
+
+        """
+        settings = self.recipe.training
+        last = settings.steps if until is None else until
+        with _stop_requested() as stopping:
+            for batch in self._batches(self.step, last):
+                losses = self._update(batch)
+                self.step += 1
+                if self.step % settings.log_every == 0 or self.step == last:
+                    self._log(losses, on_log)
+                if self.step % settings.save_every == 0 or self.step == last or stopping():
+                    self.save()
+                if settings.sample_every is not None and self.step % settings.sample_every == 0:
+                    self.write_samples()
+                if stopping():
+                    raise TrainingInterrupted(f"stopped at step {self.step}; continue with --resume")
+
+    def save(self) -> None:
+        """Write a checkpoint: `unet` and `ema` as diffusers models, and what resuming needs.
+
+        Raises:
+            NonFiniteLossError: instead of saving weights that a non-finite loss may have spoilt.
+            CheckpointError: if it cannot be written.
+
+        """
+        self._check_finite()
+        if self.accelerator.is_main_process:
+            write_folder(checkpoint_folder(self.folder.checkpoints, self.step), self._write)
+            remove_old(self.folder.checkpoints, self.recipe.training.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    @torch.no_grad()
+    def sample(self, seeds: range, *, averaged: bool = True) -> Tensor:
+        """Draw samples with the recipe's settings, from the averaged weights unless told otherwise."""
+        settings = self.recipe.sampling
+        model = self.averaged if averaged else self.network
+        was_training = model.training
+        model.eval()
+        drawn = sample(
+            model,
+            self.process,
+            self.recipe.sample_shape,
+            seeds=seeds,
+            steps=settings.steps,
+            solver=settings.solver,
+            spacing=settings.spacing,
+            clip=settings.clip,
+            device=self.accelerator.device,
+        )
+        model.train(was_training)
+        return drawn
+
+    def write_samples(self) -> None:
+        """Write a grid of samples of this step into the run's folder."""
+        if self.accelerator.is_main_process:
+            settings = self.recipe.sampling
+            drawn = self.sample(range(settings.seed, settings.seed + settings.count)).cpu()
+            save_image(_grid(drawn.nan_to_num()), self.folder.samples / f"step-{self.step:08d}.png")
+
+    # Inside.
+
+    def _batches(self, start: int, stop: int) -> Iterator[Batch]:
+        data, settings, accelerator = self.recipe.data, self.recipe.training, self.accelerator
+        images = isinstance(data, ImagesData)
+        found = batches(
+            self.dataset,
+            start,
+            stop,
+            settings.batch_size,
+            settings.seed,
+            flip=images and data.flip,
+            workers=data.workers if images else 0,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+        for clean, positions in found:
+            yield Batch(clean.to(accelerator.device, non_blocking=True), positions)
+
+    def _update(self, batch: Batch) -> Losses:
+        settings = self.recipe.optimizer
+        # Dropout draws from the global generator.
+        torch.manual_seed(seed_for(self.recipe.training.seed, int(batch.positions[0]), "network"))
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * min(1.0, (self.step + 1) / max(settings.warmup_steps, 1))
+        self.model.train()
+        with self.accelerator.autocast():
+            losses = denoising_loss(
+                self.model, self.process, self.regularizer, batch, self.recipe.training.seed
+            )
+        self._note_if_bad(losses.total.detach())
+        self.accelerator.backward(losses.total)
+        if settings.clip_norm is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update_parameters(self.network)
+        return losses
+
+    def _note_if_bad(self, loss: Tensor) -> None:
+        """Remember the first step with a non-finite loss, on the device: looking at it each step would stall it."""
+        step = torch.full_like(self._first_bad_step, self.step + 1)
+        self._first_bad_step = torch.where(torch.isfinite(loss), self._first_bad_step, step.minimum(self._first_bad_step))
+
+    def _check_finite(self) -> None:
+        first = self._first_bad_step.item()
+        if math.isfinite(first):
+            latest = self.folder.latest()
+            kept = f"the checkpoint of step {latest[0]} is whole" if latest else "no checkpoint had been written"
+            raise NonFiniteLossError(
+                f"the loss was NaN or infinite at step {int(first)}, so training stopped at step {self.step}; {kept}. "
+                "Lower optimizer.lr or regularizer.weight, set optimizer.clip_norm, or gate the term with regularizer.gate"
+            )
+
+    def _log(self, losses: Losses, on_log: OnLog | None) -> None:
+        """The only look at a loss's value in the loop."""
+        self._check_finite()
+        if not self.accelerator.is_main_process:
+            return
+        entry = {"step": self.step, "base": losses.base.item()}
+        if self.regularizer is not None and losses.spectral is not None:
+            entry["spectral"] = losses.spectral.item()
+            entry |= {f"spectral/{name}": value.item() for name, value in self.regularizer.terms.items() if name != "total"}
+        self.folder.append(entry)
+        if on_log is not None:
+            on_log(self.step, entry)
+
+    def _write(self, folder: Path) -> None:
+        self.network.save_pretrained(folder / "unet")
+        self.averaged.save_pretrained(folder / "ema")
+        save_state(self._state(), folder, "state")
+
+    def _state(self) -> dict[str, object]:
+        scaler = self.accelerator.scaler
+        return {
+            "passband": __version__,
+            "step": self.step,
+            "averaged": int(self.ema.n_averaged),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+
+    def _load_latest(self) -> None:
+        latest = self.folder.latest()
+        if latest is None:
+            return
+        step, folder = latest
+        state = load_state(folder, "state")
+        _load_weights(self.network, folder / "unet")
+        _load_weights(self.averaged, folder / "ema")
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"] and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.ema.n_averaged.fill_(state["averaged"])
+        self.step = step
+
+
+def _load_weights(model: nn.Module, folder: Path) -> None:
+    try:
+        saved = type(model).from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"the weights in {str(folder)!r} cannot be read ({error}); delete that checkpoint to use the one before it"
+        ) from error
+    model.load_state_dict(saved.state_dict())
+
+
+def _grid(images: Tensor) -> Tensor:
+    """Images side by side in a near-square grid, (channels, height, width)."""
+    columns = math.ceil(math.sqrt(len(images)))
+    blank = -torch.ones(columns * math.ceil(len(images) / columns) - len(images), *images.shape[1:])
+    rows = torch.cat([images.float(), blank]).unflatten(0, (-1, columns))
+    return torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
+
+
+@contextmanager
+def _stop_requested() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a flag, so that a step is never cut in two; a second Ctrl-C stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
