@@ -1,7 +1,7 @@
 """Speed and memory of the losses beside the version one writes by hand: `python -m benchmarks.run [--size 128]`.
 
-Both versions run in turn in one process, forward and backward, and the medians are compared as a ratio (above 1: Passband is
-faster). `kept` is what the graph holds for backward beyond the inputs, in units of the prediction's bytes.
+Both versions run in turn in one process, forward and backward, and the medians are compared as a ratio (above 1:
+Passband is faster). `kept` is what the graph holds for backward beyond the inputs, in units of the prediction's bytes.
 """
 
 import argparse

@@ -1,6 +1,8 @@
 """The decimated wavelet transform against PyWavelets, its inverse, Parseval, gradients and errors."""
 
 import math
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -206,6 +208,23 @@ def test_under_vmap():
     x = field((8, 10))
     mapped = torch.func.vmap(lambda sample: dwt(sample[None], "db2").details[0]["dd"][0])(x)
     torch.testing.assert_close(mapped, dwt(x, "db2").details[0]["dd"])
+
+
+COMPILED = """
+import torch
+from passband.transforms import dwt, idwt, iswt, swt
+x = torch.randn(1, 2, 16, requires_grad=True)
+for transform in (lambda x: idwt(dwt(x, "bior1.3", levels=1)).square(), lambda x: iswt(swt(x, "db2")).square()):
+    compiled, plain = torch.compile(transform, backend="eager", fullgraph=True)(x), transform(x)
+    torch.testing.assert_close(compiled, plain)
+    torch.testing.assert_close(torch.autograd.grad(compiled.sum(), x), torch.autograd.grad(plain.sum(), x))
+"""
+
+
+def test_compiles_as_one_graph():
+    # In a process of its own: the run-time shape checks of this one are not part of the library and break the graph.
+    result = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("device", DEVICES)

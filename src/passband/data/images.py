@@ -176,6 +176,11 @@ class ImageFolder(Dataset[Tensor]):
         return [entry.name for entry in self._entries]
 
     @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each of `names`, in pixels, upright."""
+        return [(entry.header.width, entry.header.height) for entry in self._entries]
+
+    @property
     def nbytes(self) -> int:
         """Size of all samples as uint8; the cache holds them all where this is at most `cache_bytes`."""
         return len(self) * self.resolution**2 * self.channels

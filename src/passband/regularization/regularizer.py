@@ -99,7 +99,7 @@ class SpectralRegularizer(nn.Module):
     def per_sample(
         self, process: Process, noisy: Field, pred: Field, t: Time, *, clean: Field, base_loss: Tensor | None = None
     ) -> PerSample:
-        """Return the weighted term of each sample, shape (batch,); see [`forward`][passband.SpectralRegularizer.forward]."""
+        """Return the weighted term of each sample, shape (batch,); see [`forward`][passband.regularization.SpectralRegularizer.forward]."""
         check_same_shape("clean", clean, "pred", pred)
         estimate = self.clean_estimate(process, noisy, pred, t)
         named = {name: (weight, term(estimate, clean)) for name, weight, term in self.loss.terms()}

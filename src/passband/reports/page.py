@@ -168,7 +168,7 @@ class Page:
 def render_page(page: Page) -> str:
     """The page as HTML source; all text is escaped, all pictures are inside."""
     sections = "\n".join(
-        f'<section>\n<h2>{_escape(section.title)}</h2>\n{"".join(map(_block, section.blocks))}</section>'
+        f"<section>\n<h2>{_escape(section.title)}</h2>\n{''.join(map(_block, section.blocks))}</section>"
         for section in page.sections
     )
     command = f"<p>Made by</p><pre><code>{_escape(page.command)}</code></pre>" if page.command else ""
@@ -267,7 +267,7 @@ def _figure(figure: Figure) -> str:
 
 
 def data_uri(image: str | bytes) -> str:
-    """SVG source or PNG data as a data: URI. As an image of its own, an SVG can neither run scripts nor clash by ids."""
+    """SVG source or PNG data as a data: URI (an SVG in an image can neither run scripts nor clash by ids)."""
     if isinstance(image, bytes):
         return f"data:image/png;base64,{base64.b64encode(image).decode()}"
     return f"data:image/svg+xml;base64,{base64.b64encode(image.encode()).decode()}"
@@ -276,14 +276,18 @@ def data_uri(image: str | bytes) -> str:
 def _table(table: Table) -> str:
     numeric = [_is_numeric([row[i] for row in table.rows]) for i in range(len(table.columns))]
     heads = "".join(
-        f"<th scope=\"col\"{_align(right)}>{_escape(name)}</th>" for name, right in zip(table.columns, numeric, strict=True)
+        f'<th scope="col"{_align(right)}>{_escape(name)}</th>'
+        for name, right in zip(table.columns, numeric, strict=True)
     )
     rows = "".join(
-        "<tr>" + "".join(f"<td{_align(right)}>{_cell(cell)}</td>" for cell, right in zip(row, numeric, strict=True)) + "</tr>\n"
+        "<tr>"
+        + "".join(f"<td{_align(right)}>{_cell(cell)}</td>" for cell, right in zip(row, numeric, strict=True))
+        + "</tr>\n"
         for row in table.rows
     )
     caption = f"<caption>{_escape(table.caption)}</caption>" if table.caption else ""
-    return f'<div class="scroll" tabindex="0"><table>{caption}<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n'
+    body = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table>{caption}{body}</table></div>\n'
 
 
 def _is_numeric(cells: Sequence[Cell]) -> bool:
@@ -333,16 +337,19 @@ figcaption { color: var(--quiet); font-size: .9rem; margin-top: .5rem; max-width
 .scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .95rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--quiet); font-size: .9rem; padding-bottom: .4rem; }
-th, td { text-align: left; vertical-align: top; padding: .35rem 1.25rem .35rem 0; border-bottom: 1px solid var(--line); }
+th, td { text-align: left; vertical-align: top; padding: .35rem 1.25rem .35rem 0;
+  border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; }
 th.number, td.number { text-align: right; padding-left: .75rem; }
 td.number { white-space: nowrap; }
 .note, .warning { background: var(--soft); border-left: 4px solid var(--accent); border-radius: 4px; margin: 1rem 0;
   padding: .25rem 1rem; max-width: 46rem; }
 .warning { border-left-color: var(--warn); }
-pre { background: var(--soft); border-radius: 6px; padding: .75rem 1rem; overflow-x: auto; font-size: .85rem; margin: .5rem 0; }
+pre { background: var(--soft); border-radius: 6px; padding: .75rem 1rem; overflow-x: auto; font-size: .85rem;
+  margin: .5rem 0; }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-footer { border-top: 1px solid var(--line); margin-top: 3rem; padding-top: .5rem; color: var(--quiet); font-size: .9rem; }
+footer { border-top: 1px solid var(--line); margin-top: 3rem; padding-top: .5rem; color: var(--quiet);
+  font-size: .9rem; }
 footer pre { white-space: pre-wrap; overflow-wrap: anywhere; color: var(--ink); }
 @media print { body { font-size: 10pt; } figure, table { break-inside: avoid; } }
 """

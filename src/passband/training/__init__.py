@@ -3,6 +3,7 @@
 from passband.training.checkpoint import CheckpointError
 from passband.training.config import Recipe, RecipeError, load_recipe, make_recipe
 from passband.training.images import Losses, denoising_loss
+from passband.training.restore import Restored, restore
 from passband.training.run_folder import RunFolder
 from passband.training.trainer import NonFiniteLossError, Trainer, TrainingInterrupted
 
@@ -12,10 +13,12 @@ __all__ = [
     "NonFiniteLossError",
     "Recipe",
     "RecipeError",
+    "Restored",
     "RunFolder",
     "Trainer",
     "TrainingInterrupted",
     "denoising_loss",
     "load_recipe",
     "make_recipe",
+    "restore",
 ]

@@ -273,10 +273,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not file.is_file():
         raise RecipeError(f"there is no recipe at {str(path)!r}: give the path of a YAML file, such as recipes/NAME.yaml")
     try:
-        base = OmegaConf.load(file)
-        values = OmegaConf.to_container(OmegaConf.merge(base, *map(_override, overrides)), resolve=True)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise RecipeError(f"{str(path)!r} is no readable YAML recipe: {error}") from error
+        tree = OmegaConf.load(file)
+        for text in overrides:
+            key, value = _override(text)
+            OmegaConf.update(tree, key, value, merge=False, force_add=True)
+        values = OmegaConf.to_container(tree, resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, IndexError, TypeError) as error:
+        raise RecipeError(f"{str(path)!r} cannot be read as a YAML recipe with these overrides: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"a recipe is a mapping of settings, got a {type(values).__name__} in {str(path)!r}")
     return make_recipe({str(key): value for key, value in values.items()}, source=str(path))
@@ -296,11 +299,12 @@ def make_recipe(values: dict[str, Any], source: str = "the recipe") -> Recipe:
         raise RecipeError(f"{source} is not valid:\n{faults}") from error
 
 
-def _override(text: str) -> Any:
-    key, equals, _ = text.partition("=")
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
     if not equals or not key:
         raise RecipeError(f"an override is key=value, such as optimizer.lr=1e-4; got {text!r}")
-    return OmegaConf.from_dotlist([text])
+    # OmegaConf's YAML, in which 1e-4 is a number.
+    return key, OmegaConf.from_dotlist([f"value={value}"])["value"]
 
 
 def _describe(fault: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from passband.data import checkerboard_patterns, checkerboards, save_image
+from passband.data import ImageFolder, checkerboard_patterns, checkerboards, save_image
 from passband.metrics import MeanPSD, leakage, log_spectral_distance, pattern_distance
 from passband.training.config import Recipe, make_recipe
 from passband.training.run_folder import RunFolder
@@ -24,6 +24,7 @@ from passband.training.trainer import Trainer
 TERM: dict[str, Any] = {"losses": [{"name": "amplitude_phase", "coupling": "frequency"}], "weight": 0.03}
 ARMS: dict[str, dict[str, Any] | None] = {"baseline": None, "regularized": TERM}
 STAGES = (1, 2, 4)
+PICTURES = 16
 MEASURES = ("lsd", "leakage", "pattern_distance")
 
 #: Called with (steps done, steps in all).
@@ -120,6 +121,16 @@ class Truth:
         }
 
 
+def pictures(experiment: Experiment, root: Path) -> dict[str, Tensor]:
+    """A few images of the truth and of each arm: the first seed, at the last measurement."""
+    found = {"truth": checkerboards(PICTURES, experiment.size, experiment.cells, seed=1 << 20)}
+    for arm in experiment.arms:
+        folder = _folder(root, arm, experiment.seeds[0]).samples / f"step-{experiment.steps[-1]:08d}"
+        images = ImageFolder(folder, experiment.size, channels=1)
+        found[arm] = torch.stack([images[i] for i in range(len(images))])
+    return found
+
+
 def mean_psd(images: Tensor) -> Tensor:
     """Radially averaged PSD, averaged over images."""
     psd = MeanPSD()
@@ -168,6 +179,10 @@ def summarize(experiment: Experiment, runs: Sequence[dict[str, Any]]) -> dict[st
         "recipe": experiment.recipe(*experiment.runs[0]).model_dump(mode="json"),
         "truth": {"psd": truth.psd.tolist()},
         "true_samples": truth.measure(fresh),
+        "lsd_per_seed": [
+            {"seed": seed} | {run["arm"]: [stage["lsd"] for stage in run["stages"]] for run in runs if run["seed"] == seed}
+            for seed in experiment.seeds
+        ],
         "runs": list(runs),
         "paired": list(_paired(experiment, runs)),
     }
@@ -220,8 +235,8 @@ def _run(experiment: Experiment, arm: str, seed: int, root: Path) -> dict[str, A
             | truth.measure(images)
             | {"train_seconds": trained - started, "sample_seconds": time.monotonic() - trained}
         )
-        for number, image in enumerate(images[:16]):
-            save_image(image.clamp(-1, 1), folder.samples / f"{steps:06d}-{number:02d}.png")
+        for number, image in enumerate(images[:PICTURES]):
+            save_image(image.nan_to_num(), folder.samples / f"step-{steps:08d}" / f"{number:02d}.png")
         file.write_text(json.dumps(result))
     return result
 

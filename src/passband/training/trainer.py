@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 from passband import __version__
 from passband._checks import import_extra
 from passband._seeds import seed_for
-from passband.data import save_image
+from passband.data import ImageFolder, from_uint8, save_image
+from passband.reports import image_mosaic
 from passband.sampling import sample
 from passband.training.batches import Batch, batches
 from passband.training.build import build_dataset, build_model, build_process, build_regularizer
@@ -101,6 +102,11 @@ class Trainer:
         """The network with averaged (EMA) weights."""
         return self.ema.module  # type: ignore[return-value]
 
+    def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Decode all images now if they fit in memory: faster, and broken ones are known before the first step."""
+        if isinstance(self.dataset, ImageFolder) and self.dataset.nbytes <= self.dataset.cache_bytes:
+            self.dataset.preload(progress)
+
     def train(self, until: int | None = None, on_log: OnLog | None = None) -> None:
         """Train up to a step (default: the recipe's), logging, sampling and saving as the recipe says.
 
@@ -167,8 +173,9 @@ class Trainer:
         """Write a grid of samples of this step into the run's folder."""
         if self.accelerator.is_main_process:
             settings = self.recipe.sampling
-            drawn = self.sample(range(settings.seed, settings.seed + settings.count)).cpu()
-            save_image(_grid(drawn.nan_to_num()), self.folder.samples / f"step-{self.step:08d}.png")
+            mosaic = image_mosaic(self.sample(range(settings.seed, settings.seed + settings.count)))
+            grid = from_uint8(torch.from_numpy(mosaic).permute(2, 0, 1))
+            save_image(grid, self.folder.samples / f"step-{self.step:08d}.png")
 
     # Inside.
 
@@ -275,14 +282,6 @@ def _load_weights(model: nn.Module, folder: Path) -> None:
             f"the weights in {str(folder)!r} cannot be read ({error}); delete that checkpoint to use the one before it"
         ) from error
     model.load_state_dict(saved.state_dict())
-
-
-def _grid(images: Tensor) -> Tensor:
-    """Images side by side in a near-square grid, (channels, height, width)."""
-    columns = math.ceil(math.sqrt(len(images)))
-    blank = -torch.ones(columns * math.ceil(len(images) / columns) - len(images), *images.shape[1:])
-    rows = torch.cat([images.float(), blank]).unflatten(0, (-1, columns))
-    return torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
 
 
 @contextmanager

@@ -41,8 +41,10 @@ def correlate(x: Tensor, bank: Bank, axis: int, stride: int = 1, dilation: int =
 
 
 def scatter(parts: Sequence[Tensor], bank: Bank, axis: int, stride: int = 1, dilation: int = 1) -> Tensor:
-    r"""The adjoint: $x(s i + d k) = \sum_j f_j(k)\, y_j(i)$, of length $s (n - 1) + d (L - 1) + 1$."""
-    return cast(Tensor, _Scatter.apply(_Plan(bank, axis, stride, dilation), *parts))  # type: ignore[no-untyped-call]
+    r"""Adjoint of one or two parts: $x(s i + d k) = \sum_j f_j(k)\, y_j(i)$, of length $s (n - 1) + d (L - 1) + 1$."""
+    first, second = (*parts, None)[:2]
+    plan = _Plan(bank, axis, stride, dilation)
+    return cast(Tensor, _Scatter.apply(first, second, plan))  # type: ignore[no-untyped-call]
 
 
 def fold(x: Tensor, axis: int, period: int, offset: int) -> Tensor:
@@ -82,9 +84,10 @@ class _Scatter(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(plan: _Plan, *parts: Tensor) -> Tensor:
-        axis, count = plan.axis, parts[0].shape[plan.axis]
-        x = parts[0].new_zeros((*parts[0].shape[:axis], plan.inputs(count), *parts[0].shape[axis + 1 :]))
+    def forward(first: Tensor, second: Tensor | None, plan: _Plan) -> Tensor:
+        axis, count = plan.axis, first.shape[plan.axis]
+        x = first.new_zeros((*first.shape[:axis], plan.inputs(count), *first.shape[axis + 1 :]))
+        parts = (first,) if second is None else (first, second)
         for taps, part in zip(plan.bank, parts, strict=True):
             for k, tap in enumerate(taps):
                 if tap != 0:
@@ -93,11 +96,12 @@ class _Scatter(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004
-        ctx.plan = inputs[0]
+        ctx.plan = inputs[2]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, *correlate(grad, *ctx.plan))
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        first, second = (*correlate(grad, *ctx.plan), None)[:2]
+        return first, second, None
 
 
 def _weighted_sum(x: Tensor, taps: tuple[float, ...], plan: _Plan, count: int) -> Tensor:

@@ -24,16 +24,25 @@ class FilterBank(NamedTuple):
         return len(self.analysis[0])
 
 
-@torch.compiler.assume_constant_result
-@lru_cache(maxsize=256)
 def filter_bank(wavelet: str, analysis_gain: float = 1.0) -> FilterBank:
     """The filters of a discrete wavelet, analysis times a gain and synthesis over it."""
+    return FilterBank(*_pairs(wavelet, analysis_gain))
+
+
+def _pairs(wavelet: str, analysis_gain: float) -> tuple[tuple[Taps, Taps], tuple[Taps, Taps]]:
+    return _load(wavelet, analysis_gain)
+
+
+torch.compiler.assume_constant_result(_pairs)  # type: ignore[no-untyped-call]  # PyWavelets cannot be traced
+
+
+@lru_cache(maxsize=256)
+def _load(wavelet: str, analysis_gain: float) -> tuple[tuple[Taps, Taps], tuple[Taps, Taps]]:
     check_wavelet(wavelet)
     pair = pywt.Wavelet(wavelet)
-    return FilterBank(
-        analysis=(_scaled(pair.dec_lo[::-1], analysis_gain), _scaled(pair.dec_hi[::-1], analysis_gain)),
-        synthesis=(_scaled(pair.rec_lo, 1 / analysis_gain), _scaled(pair.rec_hi, 1 / analysis_gain)),
-    )
+    analysis = _scaled(pair.dec_lo[::-1], analysis_gain), _scaled(pair.dec_hi[::-1], analysis_gain)
+    synthesis = _scaled(pair.rec_lo, 1 / analysis_gain), _scaled(pair.rec_hi, 1 / analysis_gain)
+    return analysis, synthesis
 
 
 def _scaled(taps: Sequence[float], gain: float) -> Taps:

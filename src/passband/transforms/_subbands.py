@@ -12,7 +12,7 @@ Pair = tuple[Tensor, ...]
 class WaveletCoefficients(NamedTuple):
     r"""Sub-bands of a wavelet transform, with what its inverse needs to know.
 
-    Args:
+    Attributes:
         approximation: the coarsest approximation, (batch, channels, \*coefficients).
         details: one dict of sub-bands per level, **coarsest first**, keyed as in PyWavelets: one letter per spatial
             axis, `a` for low-pass and `d` for high-pass along it, so `d` in 1-d and `ad`, `da`, `dd` in 2-d.

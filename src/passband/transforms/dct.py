@@ -93,7 +93,7 @@ def dct(
 def idct(
     coefficients: Float[Tensor, "batch channels *spatial"], dims: Sequence[int] | None = None
 ) -> Float[Tensor, "batch channels *spatial"]:
-    """Inverse of [`dct`][passband.transforms.dct] over the same axes: the orthonormal DCT-III.
+    """Inverse of [`dct`][passband.transforms.dct.dct] over the same axes: the orthonormal DCT-III.
 
     Args:
         coefficients: what `dct` returned.

@@ -1,0 +1,25 @@
+"""The `passband` command, one file per subcommand."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command line. Faults of input end in one message and status 2; PASSBAND_DEBUG=1 shows the traceback."""
+    from passband._checks import MissingExtraError
+
+    try:
+        from passband.cli.app import app
+    except ImportError as error:
+        sys.exit(f"error: {error}; the command line needs: pip install 'passband[train]'")
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted")
+    except (ValueError, TypeError, OSError, RuntimeError, MissingExtraError) as error:
+        if os.environ.get("PASSBAND_DEBUG"):
+            raise
+        from rich.console import Console
+
+        Console(stderr=True, soft_wrap=True).print("[red bold]error:[/]", str(error) or type(error).__name__, markup=True, highlight=False)
+        sys.exit(2)

@@ -1,0 +1,39 @@
+"""The subcommands, put together."""
+
+from typing import Annotated
+
+import typer
+
+from passband import __version__
+from passband.cli.compare import compare
+from passband.cli.demo import demo
+from passband.cli.sample import sample
+from passband.cli.train import train
+
+app = typer.Typer(
+    name="passband",
+    help="Train diffusion and flow models that get their spectrum right, and see where it is not.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"passband {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Train diffusion and flow models that get their spectrum right, and see where it is not."""
+
+
+app.command("demo")(demo)
+app.command("train")(train)
+app.command("sample")(sample)
+app.command("compare")(compare)

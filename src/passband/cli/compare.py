@@ -1,0 +1,176 @@
+"""`passband compare REAL FAKE`: is the spectrum of generated images right, and where is it not?"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from passband.data import ImageFolder
+from passband.metrics import MeanPSD, SpectrumDistance, SpectrumResult, log_spectral_ratio
+from passband.reports import compare_report, describe
+from passband.reports.compare import signed, span
+
+THUMBNAILS = 24
+HALVES_FROM = 64  # real images; below, two halves say nothing
+NAMED = 5  # left-out images that are named in the report
+
+
+def compare(
+    real: Annotated[Path, typer.Argument(help="Folder or zip of real images.", show_default=False)],
+    fake: Annotated[Path, typer.Argument(help="Folder or zip of generated images.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the page, the figures and results.json.")] = Path(
+        "runs/compare"
+    ),
+    resolution: Annotated[
+        int | None, typer.Option(min=2, help="Side of the squares compared, in pixels.", show_default="that of FAKE")
+    ] = None,
+    crop: Annotated[
+        str, typer.Option(help="'center': the central square, resized. 'tile': all whole squares at native resolution.")
+    ] = "center",
+    channels: Annotated[int, typer.Option(help="3: red, green and blue. 1: luma.")] = 3,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use this many squares of each at most.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Squares measured at once.")] = 64,
+    floor: Annotated[
+        float, typer.Option(min=0.0, help="Share of the real mean power added to both before the logarithm.")
+    ] = 1e-4,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+) -> None:
+    """Compare the power spectra of two folders of images.
+
+    Prints the log-spectral distance per octave and overall and the power-law exponents; writes a page (index.html), its
+    figures and the numbers (results.json).
+    """
+    side = _side_of(fake) if resolution is None else resolution
+    with _progress() as progress:
+        measured = {}
+        for name, path in (("real", real), ("fake", fake)):
+            task = progress.add_task(f"{name}: reading headers", total=None)
+            data = ImageFolder(
+                path,
+                side,
+                crop=crop,
+                channels=channels,
+                limit=limit,
+                strict=strict,
+                progress=lambda done, total, task=task: progress.update(task, completed=done, total=total),  # type: ignore[misc]
+            )
+            progress.remove_task(task)
+            measured[name] = _measure(name, data, batch_size, progress)
+    distance = SpectrumDistance(floor)
+    for half in measured["real"].halves:
+        distance.real.merge(half)
+    for half in measured["fake"].halves:
+        distance.fake.merge(half)
+    result = distance.compute()
+    reference = _chance(measured["real"].halves, floor)
+    notes = [*measured["real"].notes, *measured["fake"].notes]
+    page = compare_report(
+        result,
+        measured["real"].thumbnails,
+        measured["fake"].thumbnails,
+        out,
+        reference=reference,
+        settings={"real": str(real), "fake": str(fake), "crop": crop, "limit": limit or "none"},
+        notes=notes,
+    )
+    _print(result, reference, notes, page)
+
+
+class _Measured(NamedTuple):
+    halves: tuple[MeanPSD, MeanPSD]  # images in turn, so that both hold the same mix of sources
+    thumbnails: Tensor
+    notes: list[str]
+
+
+def _side_of(path: Path) -> int:
+    """The shorter side of an image of the folder."""
+    return min(ImageFolder(path, 1, limit=1).sizes[0])
+
+
+def _measure(name: str, data: ImageFolder, batch_size: int, progress: Progress) -> _Measured:
+    task = progress.add_task(f"{name}: measuring", total=len(data))
+    shown = {round(i * (len(data) - 1) / (THUMBNAILS - 1)) for i in range(THUMBNAILS)}
+    halves = MeanPSD(f"{name} images"), MeanPSD(f"{name} images")
+    thumbnails: list[Tensor] = []
+    for batch in _batches(data, batch_size, lambda: progress.advance(task)):
+        images = torch.stack([image for _, image in batch])
+        first = (halves[0].count + halves[1].count) % 2
+        halves[first].update(images[::2])
+        halves[1 - first].update(images[1::2])
+        thumbnails += [image for index, image in batch if index in shown]
+    if not thumbnails:  # all of the chosen ones are broken
+        thumbnails = list(images[:THUMBNAILS])
+    return _Measured(halves, torch.stack(thumbnails), _notes(name, data))
+
+
+def _batches(data: ImageFolder, batch_size: int, advance: Callable[[], None]) -> Iterator[list[tuple[int, Tensor]]]:
+    """Batches of (index, image), without the stand-ins for broken images, which would count twice."""
+    batch: list[tuple[int, Tensor]] = []
+    broken: set[str] = set()
+    for index in range(len(data)):
+        image = data[index]
+        if len(data.skipped) != len(broken):
+            broken = {skipped.name for skipped in data.skipped}
+        if data.origin(index)[0] not in broken:
+            batch.append((index, image))
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
+        advance()
+    if batch:
+        yield batch
+
+
+def _notes(name: str, data: ImageFolder) -> list[str]:
+    notes = []
+    if data.skipped:
+        named = "; ".join(f"{skipped.name} ({skipped.reason})" for skipped in data.skipped[:NAMED])
+        more = f"; and {len(data.skipped) - NAMED} more" if len(data.skipped) > NAMED else ""
+        notes.append(f"Left out of the {name} images: {len(data.skipped)}. {named}{more}.")
+    resized = [size for size in data.sizes if min(size) != data.resolution] if data.crop == "center" else []
+    if resized:
+        notes.append(
+            f"{len(resized):,} of {len(data.sizes):,} {name} images were resized to {data.resolution} × "
+            f"{data.resolution} (the first from {resized[0][0]} × {resized[0][1]}), which changes their spectrum. "
+            "With --crop tile they are measured at their own resolution."
+        )
+    return notes
+
+
+def _chance(halves: tuple[MeanPSD, MeanPSD], floor: float) -> Tensor | None:
+    """Difference in decibels between the halves of one set, or None where there are too few images."""
+    if sum(half.count for half in halves) < HALVES_FROM:
+        return None
+    return log_spectral_ratio(halves[0].psd, halves[1].psd, floor)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _print(result: SpectrumResult, reference: Tensor | None, notes: list[str], page: Path) -> None:
+    console = Console()
+    table = Table(title="Log-spectral distance, fake against real", title_justify="left")
+    table.add_column("radius (cycles per image)")
+    table.add_column("distance (dB)", justify="right")
+    table.add_column("mean difference (dB)", justify="right")
+    for octave in result.octaves:
+        table.add_row(span(octave.low, octave.high), f"{octave.lsd:.2f}", signed(octave.bias))
+    table.add_section()
+    table.add_row("all", f"{result.lsd:.2f}", signed(float(result.ratio.mean())), style="bold")
+    console.print(table)
+    console.print(
+        f"Power-law exponent: real {result.real_exponent:.2f}, fake {result.fake_exponent:.2f} "
+        f"({result.real_count:,} and {result.fake_count:,} images)."
+    )
+    console.print(describe(result, reference))
+    for note in notes:
+        console.print(note, style="yellow", markup=False)
+    console.print(f"Page: {page}", markup=False, soft_wrap=True)

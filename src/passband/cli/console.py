@@ -1,0 +1,20 @@
+"""What the commands share: the console, and the report of images that were left out."""
+
+from rich.console import Console
+
+#: On standard error, so that a command's own output can be piped.
+console = Console(stderr=True, highlight=False)
+
+_NAMED = 20
+
+
+def report_skipped(dataset: object) -> None:
+    """Name the images that a data set left out, if any."""
+    skipped = getattr(dataset, "skipped", [])
+    if not skipped:
+        return
+    console.print(f"[yellow]{len(skipped)} image(s) could not be used and were left out (--strict stops at the first):[/]")
+    for image in skipped[:_NAMED]:
+        console.print(f"  {image.name}: {image.reason}", markup=False)
+    if len(skipped) > _NAMED:
+        console.print(f"  and {len(skipped) - _NAMED} more")

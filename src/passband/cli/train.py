@@ -1,0 +1,68 @@
+"""`passband train`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from passband.cli.console import console, report_skipped
+from passband.training import Recipe, Trainer, TrainingInterrupted, load_recipe
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change, such as `data.path=PHOTOS optimizer.lr=1e-4`.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The run's folder; default: runs/ and the recipe's name.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken image.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+) -> None:
+    """Train a model from a recipe.
+
+    The run's folder holds the resolved recipe, a log, samples, and checkpoints in safetensors that diffusers loads too.
+    Ctrl-C saves a checkpoint; `--resume` continues from it to the same weights.
+    """
+    settings = _settings(recipe, overrides or [], strict)
+    if dry_run:
+        print(settings.to_yaml(), end="")
+        return
+    folder = output or Path("runs") / settings.name
+    trainer = Trainer(settings, folder, resume=resume)
+    try:
+        _train(trainer)
+    except TrainingInterrupted as stop:
+        console.print(f"\n{stop}")
+        raise typer.Exit(130) from None
+    finally:
+        report_skipped(trainer.dataset)
+    console.print(f"{folder} is trained to step {trainer.step}; draw samples with: passband sample {folder}")
+
+
+def _settings(recipe: Path, overrides: Sequence[str], strict: bool) -> Recipe:
+    return load_recipe(recipe, [*overrides, "data.strict=true"] if strict else overrides)
+
+
+def _train(trainer: Trainer) -> None:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        reading = progress.add_task("reading images", total=None, losses="")
+        trainer.preload(lambda done, total: progress.update(reading, completed=done, total=total))
+        progress.remove_task(reading)
+        task = progress.add_task("training", total=trainer.recipe.training.steps, completed=trainer.step, losses="")
+
+        def show(step: int, entry: dict[str, float]) -> None:
+            losses = "  ".join(f"{name} {entry[name]:.4f}" for name in ("base", "spectral") if name in entry)
+            progress.update(task, completed=step, losses=losses)
+
+        trainer.train(on_log=show)

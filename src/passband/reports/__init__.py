@@ -1,0 +1,57 @@
+"""Figures and self-contained HTML pages."""
+
+from passband.reports.compare import compare_report, comparison_numbers, describe
+from passband.reports.figures import (
+    curve_figure,
+    image_grid,
+    image_mosaic,
+    psd_figure,
+    ratio_figure,
+    to_png,
+    to_png_data_uri,
+    to_svg,
+)
+from passband.reports.page import (
+    Code,
+    Figure,
+    Number,
+    Numbers,
+    Page,
+    Section,
+    Table,
+    Text,
+    current_command,
+    data_uri,
+    installed_versions,
+    render_page,
+    write_file,
+    write_page,
+)
+
+__all__ = [
+    "Code",
+    "Figure",
+    "Number",
+    "Numbers",
+    "Page",
+    "Section",
+    "Table",
+    "Text",
+    "compare_report",
+    "comparison_numbers",
+    "current_command",
+    "curve_figure",
+    "data_uri",
+    "describe",
+    "image_grid",
+    "image_mosaic",
+    "installed_versions",
+    "psd_figure",
+    "ratio_figure",
+    "render_page",
+    "to_png",
+    "to_png_data_uri",
+    "to_svg",
+    "write_file",
+    "write_page",
+]

@@ -1,0 +1,283 @@
+"""The report of a comparison between real and generated images: a page, its figures, and the numbers as JSON."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from passband.metrics import OctaveDistance, SpectrumResult
+from passband.reports.figures import image_grid, psd_figure, ratio_figure, to_png, to_svg
+from passband.reports.page import (
+    Block,
+    Figure,
+    Number,
+    Numbers,
+    Page,
+    Section,
+    Table,
+    Text,
+    current_command,
+    installed_versions,
+    write_file,
+    write_page,
+)
+
+NOTICEABLE = 0.5  # dB; a smaller difference of an octave is not worth a sentence
+
+
+def describe(result: SpectrumResult, reference: Float[Tensor, " radii"] | None = None) -> str:
+    """The comparison in a sentence or two of plain English.
+
+    Args:
+        result: what was measured.
+        reference: difference between two halves of the real images per radius, dB. An octave counts as different when
+            its mean difference is above twice the root mean square of this, and above 0.5 dB.
+
+    Returns:
+        The sentences, the largest deviation first.
+
+    """
+    runs = _deviations(result, reference)
+    worst = max(result.octaves, key=lambda octave: octave.lsd - _threshold(octave, reference))
+    if runs:
+        first = f"The fake images have {' and '.join(_phrase(run, result) for run in runs[:2])}."
+    elif worst.lsd > _threshold(worst, reference):
+        first = (
+            "The fake images have too much power at some radii and too little at others, most so "
+            f"{_range(worst.low, worst.high, result)} ({worst.lsd:.1f} dB)."
+        )
+    else:
+        first = "The spectrum of the fake images agrees with that of the real ones in every octave."
+    distance = f"The log-spectral distance is {result.lsd:.2f} dB"
+    if reference is not None:
+        distance += f"; two halves of the real images are {_rms(reference):.2f} dB apart"
+    return f"{first} {distance}."
+
+
+def compare_report(
+    result: SpectrumResult,
+    thumbnails_real: Float[Tensor, "real channels height width"],
+    thumbnails_fake: Float[Tensor, "fake channels height width"],
+    out: str | os.PathLike[str],
+    *,
+    reference: Float[Tensor, " radii"] | None = None,
+    settings: Mapping[str, str | int | float | None] | None = None,
+    notes: Sequence[str] = (),
+    command: str | None = None,
+) -> Path:
+    """Write the page, the figures (SVG and PNG) and the numbers (JSON) of a comparison.
+
+    Args:
+        result: from [`SpectrumDistance`][passband.metrics.SpectrumDistance].
+        thumbnails_real: a few real images in [-1, 1], as they were measured.
+        thumbnails_fake: a few generated ones.
+        out: folder for index.html, results.json and figures/; made if missing, files of these names are replaced.
+        reference: difference between two halves of the real images per radius, dB.
+        settings: what was compared and how, shown as a table.
+        notes: warnings, one paragraph each (images left out, images that were resized).
+        command: the command that made it; None: that of this process.
+
+    Returns:
+        The path of index.html.
+
+    """
+    out = Path(out)
+    settings = settings or {}
+    command = current_command() if command is None else command
+    reference_lsd = None if reference is None else _rms(reference)
+    pictures = _draw(result, reference, thumbnails_real, thumbnails_fake, out / "figures")
+    numbers = comparison_numbers(result, reference_lsd)
+    document = {**numbers, "settings": dict(settings), "notes": list(notes), "command": command}
+    document["versions"] = installed_versions()
+    write_file(out / "results.json", (json.dumps(_finite(document), indent=2) + "\n").encode())
+    page = Page(
+        title="Spectrum of real and fake images",
+        summary=describe(result, reference),
+        sections=[
+            Section("The result", [*_headline(result, reference_lsd), *(Text(note, "warning") for note in notes)]),
+            Section("Where the spectra differ", [pictures["ratio"], _octave_table(result), pictures["psd"]]),
+            *_channel_section(result),
+            Section("What was compared", [pictures["real"], pictures["fake"], _settings_table(result, settings)]),
+            Section("How it is measured", [Text(_METHOD), Text(_floor_text(result))]),
+        ],
+        command=command,
+    )
+    return write_page(page, out / "index.html")
+
+
+def comparison_numbers(result: SpectrumResult, reference_lsd: float | None = None) -> dict[str, Any]:
+    """The result as plain data for JSON: decibels, exponents, counts, and the spectra themselves."""
+    return {
+        "lsd_db": result.lsd,
+        "reference_lsd_db": reference_lsd,
+        "octaves": [
+            {"low": octave.low, "high": octave.high, "lsd_db": octave.lsd, "bias_db": octave.bias}
+            for octave in result.octaves
+        ],
+        "exponent": {"real": result.real_exponent, "fake": result.fake_exponent},
+        "channel_lsd_db": result.channel_lsd.tolist(),
+        "count": {"real": result.real_count, "fake": result.fake_count},
+        "size": list(result.size),
+        "floor": result.floor,
+        "radius": list(range(len(result.real_psd))),
+        "psd": {"real": result.real_psd.tolist(), "fake": result.fake_psd.tolist()},
+        "psd_standard_error": {"real": result.real_error.tolist(), "fake": result.fake_error.tolist()},
+        "ratio_db": result.ratio.tolist(),
+    }
+
+
+_METHOD = (
+    "Each image's power spectrum (orthonormal DFT) is averaged over rings of integer radius, in cycles per image, and "
+    "then over images and channels; the corners beyond half the image's side are left out. The log-spectral distance "
+    "is the root mean square over all radii of the difference in decibels, 10·log10 of the ratio of power. Positive "
+    "differences mean too much power in the fake images (noise, artefacts), negative ones too little (blur). The "
+    "exponent is that of the power law, power ~ radius^(-exponent), by least squares on logarithms over all radii: the "
+    "larger, the smoother."
+)
+
+
+def _floor_text(result: SpectrumResult) -> str:
+    return (
+        f"To both powers {result.floor:g} times the real images' mean power (radii 1 to {len(result.ratio)}) is added "
+        "first, so that radii with hardly any power in the real images do not decide everything."
+    )
+
+
+def _draw(
+    result: SpectrumResult, reference: Tensor | None, real: Tensor, fake: Tensor, folder: Path
+) -> dict[str, Figure]:
+    bands = [(octave.low, octave.high) for octave in result.octaves]
+    psds = {"real": result.real_psd, "fake": result.fake_psd}
+    errors = {"real": 2 * result.real_error, "fake": 2 * result.fake_error}
+    drawn = {
+        "ratio": ratio_figure({"fake": result.ratio}, octaves=bands, reference=reference),
+        "psd": psd_figure(psds, spread=errors),
+        "real": image_grid(real),
+        "fake": image_grid(fake),
+    }
+    svg = {name: to_svg(drawn[name]) for name in ("ratio", "psd")}
+    png = {name: to_png(figure) for name, figure in drawn.items()}
+    for name, source in svg.items():
+        write_file(folder / f"{name}.svg", source.encode())
+    for name, data in png.items():
+        write_file(folder / f"{name}.png", data)
+    chance = "" if reference is None else " Grey: chance alone, one half of the real images against the other."
+    octaves = "; ".join(f"{octave.low} to {octave.high}: {octave.bias:+.1f} dB" for octave in result.octaves)
+    return {
+        "ratio": Figure(
+            svg["ratio"],
+            "Power of the fake images relative to the real ones at each radius. The bands are octaves, with the root "
+            f"mean square of each on top.{chance}",
+            alt=f"Line chart of the power difference in decibels over the radius. Mean per octave: {octaves}.",
+        ),
+        "psd": Figure(
+            svg["psd"],
+            "Radially averaged power spectra, both axes logarithmic. Shaded: two standard errors over images.",
+            alt=f"Two falling curves on logarithmic axes: real with exponent {result.real_exponent:.2f}, "
+            f"fake with {result.fake_exponent:.2f}.",
+        ),
+        "real": Figure(png["real"], "Real images, as measured.", alt=f"Grid of {len(real)} real images."),
+        "fake": Figure(png["fake"], "Fake images, as measured.", alt=f"Grid of {len(fake)} fake images."),
+    }
+
+
+def _headline(result: SpectrumResult, reference: float | None) -> list[Block]:
+    remark = "" if reference is None else f"real against real: {reference:.2f} dB"
+    return [
+        Numbers(
+            [
+                Number("Log-spectral distance", f"{result.lsd:.2f} dB", remark),
+                Number("Exponent, real", f"{result.real_exponent:.2f}", f"{result.real_count:,} images"),
+                Number("Exponent, fake", f"{result.fake_exponent:.2f}", f"{result.fake_count:,} images"),
+            ]
+        )
+    ]
+
+
+def _octave_table(result: SpectrumResult) -> Table:
+    rows = [[span(o.low, o.high), f"{o.lsd:.2f}", signed(o.bias)] for o in result.octaves]
+    rows.append(["all", f"{result.lsd:.2f}", signed(float(result.ratio.mean()))])
+    return Table(["Radius (cycles per image)", "Log-spectral distance (dB)", "Mean difference (dB)"], rows)
+
+
+def _channel_section(result: SpectrumResult) -> list[Section]:
+    if len(result.channel_lsd) < 2:
+        return []
+    names = (
+        ["red", "green", "blue"] if len(result.channel_lsd) == 3 else [str(i) for i in range(len(result.channel_lsd))]
+    )
+    rows = [[name, f"{value:.2f}"] for name, value in zip(names, result.channel_lsd.tolist(), strict=True)]
+    return [Section("Each channel by itself", [Table(["Channel", "Log-spectral distance (dB)"], rows)])]
+
+
+def _settings_table(result: SpectrumResult, settings: Mapping[str, str | int | float | None]) -> Table:
+    measured: list[list[str | int | float | None]] = [
+        ["real images", f"{result.real_count:,}"],
+        ["fake images", f"{result.fake_count:,}"],
+        ["size (pixels)", " × ".join(map(str, result.size))],
+        ["channels", str(len(result.channel_lsd))],
+    ]
+    return Table(["Setting", "Value"], [*measured, *([name, str(value)] for name, value in settings.items())])
+
+
+def _rms(values: Tensor) -> float:
+    return float(values.double().square().mean().sqrt())
+
+
+def _threshold(octave: OctaveDistance, reference: Tensor | None) -> float:
+    """The difference of an octave, dB, that is worth a sentence."""
+    return NOTICEABLE if reference is None else max(NOTICEABLE, 2 * _rms(reference[octave.low - 1 : octave.high]))
+
+
+def _deviations(result: SpectrumResult, reference: Tensor | None) -> list[list[OctaveDistance]]:
+    """Runs of neighbouring octaves that all have too much, or all too little power; the heaviest first."""
+
+    def sign(octave: OctaveDistance) -> int:
+        return int(math.copysign(1, octave.bias)) if abs(octave.bias) > _threshold(octave, reference) else 0
+
+    runs = [list(run) for direction, run in groupby(result.octaves, key=sign) if direction]
+    return sorted(runs, key=lambda run: -sum(o.lsd**2 * (o.high - o.low + 1) for o in run))
+
+
+def _phrase(run: list[OctaveDistance], result: SpectrumResult) -> str:
+    low, high = run[0].low, run[-1].high
+    mean = float(result.ratio[low - 1 : high].mean())
+    return f"{abs(mean):.1f} dB too {'much' if mean > 0 else 'little'} power {_range(low, high, result)}"
+
+
+def _range(low: int, high: int, result: SpectrumResult) -> str:
+    last = len(result.ratio)
+    if low == 1 and high == last:
+        return "at all radii"
+    if high == last:
+        return f"from {low} cycles per image upwards"
+    if low == 1:
+        return f"up to {high} cycles per image" if high > 1 else "at 1 cycle per image"
+    return f"at {span(low, high)} cycles per image"
+
+
+def signed(decibels: float) -> str:
+    """A difference with its sign, two digits after the point and a true minus."""
+    return f"{decibels:+.2f}".replace("-", "−")
+
+
+def span(low: int, high: int) -> str:
+    """A range of radii, both included."""
+    return f"{low}–{high}" if high > low else str(low)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return value

@@ -1,0 +1,223 @@
+"""The report of the checkerboard experiment: a page, its figures, and the numbers as JSON."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from passband.metrics import log_spectral_ratio
+from passband.reports.figures import curve_figure, image_grid, psd_figure, ratio_figure, to_png, to_svg
+from passband.reports.page import (
+    Code,
+    Figure,
+    Number,
+    Numbers,
+    Page,
+    Section,
+    Table,
+    Text,
+    current_command,
+    installed_versions,
+    write_file,
+    write_page,
+)
+
+
+class _Measure(NamedTuple):
+    title: str
+    axis: str
+    text: str
+
+
+MEASURES = {
+    "lsd": _Measure("Log-spectral distance", "log-spectral distance (dB)", "dB"),
+    "leakage": _Measure("Leakage", "power outside the true support (share)", "share of power"),
+    "pattern_distance": _Measure("Pattern distance", "RMS distance to the nearest true board", "RMS"),
+}
+
+
+def demo_report(
+    results: Mapping[str, Any], pictures: Mapping[str, Tensor], out: Path, command: str | None = None
+) -> Path:
+    """Write the page, the figures (SVG and PNG) and results.json of the checkerboard experiment.
+
+    Args:
+        results: what [`run_experiment`][passband.training.demo.run_experiment] returned.
+        pictures: a few images of the truth and of each arm, in [-1, 1].
+        out: folder for index.html, results.json and figures/.
+        command: the command that made it; None: that of this process.
+
+    Returns:
+        The path of index.html.
+
+    """
+    command = current_command() if command is None else command
+    document = {**results, "command": command, "versions": installed_versions()}
+    write_file(out / "results.json", (json.dumps(document, indent=1) + "\n").encode())
+    figures = _draw(results, pictures, out / "figures")
+    page = Page(
+        title="Checkerboards: the same DDPM with and without a spectral term",
+        summary=describe_demo(results),
+        sections=[
+            Section("The result", [_headline(results), *figures["lsd"]]),
+            Section("Samples", figures["samples"]),
+            Section("Spectra", [*figures["psd"], *figures["ratio"]]),
+            Section("The other measures", [*figures["leakage"], *figures["pattern_distance"]]),
+            Section("Paired comparison", [_paired_table(results), Text(_PAIRED, "note")]),
+            Section("Each seed", [_seed_table(results)]),
+            Section("What was done", [Text(_METHOD), Code(json.dumps(results["recipe"], indent=1))]),
+        ],
+        command=command,
+    )
+    return write_page(page, out / "index.html")
+
+
+def describe_demo(results: Mapping[str, Any]) -> str:
+    """The outcome in plain sentences, as it came."""
+    found = [row for row in results["paired"] if row["measure"] == "lsd"]
+    parts = [f"{row['ratio']:.2f} after {row['steps']:,} steps" for row in found]
+    seeds = len(results["settings"]["seeds"])
+    lower = [
+        _MEASURE_NAMES[measure]
+        for measure in MEASURES
+        if all(row["difference"] < 0 for row in results["paired"] if row["measure"] == measure)
+    ]
+    also = f" Lower at every budget: {', '.join(lower)}." if lower else " No measure is lower at every budget."
+    return (
+        f"With the spectral term, the log-spectral distance to the truth is {', '.join(parts)} times that of the baseline "
+        f"(means over {seeds} seed{'s' * (seeds != 1)}).{also}"
+    )
+
+
+_MEASURE_NAMES = {"lsd": "log-spectral distance", "leakage": "leakage", "pattern_distance": "pattern distance"}
+
+_PAIRED = (
+    "Both arms of a seed share initial weights, data order, noise and the samples' starting noise, so differences are taken "
+    "within seeds: mean difference and its standard error over seeds. Negative is better."
+)
+
+_METHOD = (
+    "The arms train the same small DDPM on the same checkerboards and differ in the spectral term alone. Samples come from "
+    "the averaged weights by the Euler (DDIM) sampler. The truth is computed from all possible boards. Log-spectral "
+    "distance: root mean square over radii 1 to N/2 of 10·log10 of the ratio of radially averaged power, a floor of 1e-4 of "
+    "the true mean power added to both. Leakage: share of power at frequencies where no board has any. Pattern distance: "
+    "root mean square difference per pixel from the nearest true board. The dashed line is what as many true boards measure."
+)
+
+
+def _headline(results: Mapping[str, Any]) -> Numbers:
+    rows = [row for row in results["paired"] if row["measure"] == "lsd"]
+    return Numbers(
+        [
+            Number(
+                f"after {row['steps']:,} steps",
+                f"{row['value']:.1f} dB",
+                f"baseline {row['baseline']:.1f} dB, ratio {row['ratio']:.2f}",
+            )
+            for row in rows
+        ]
+    )
+
+
+def _draw(results: Mapping[str, Any], pictures: Mapping[str, Tensor], folder: Path) -> dict[str, list[Figure]]:
+    drawn = {measure: [_curve(results, measure, folder)] for measure in MEASURES}
+    drawn["samples"] = [_grid(name, images, results, folder) for name, images in pictures.items()]
+    drawn["psd"], drawn["ratio"] = _spectra(results, folder)
+    return drawn
+
+
+def _curve(results: Mapping[str, Any], measure: str, folder: Path) -> Figure:
+    steps = results["settings"]["steps"]
+    seeds = {
+        arm: [[stage[measure] for stage in run["stages"]] for run in runs] for arm, runs in _by_arm(results).items()
+    }
+    curves = {arm: _mean_and_error(values) for arm, values in seeds.items()}
+    figure = curve_figure(
+        steps,
+        curves,
+        seeds=seeds,
+        y_label=MEASURES[measure].axis,
+        reference=("true boards", results["true_samples"][measure]),
+    )
+    finals = ", ".join(f"{arm} {means[-1]:.3g}" for arm, (means, _) in curves.items())
+    caption = f"{MEASURES[measure].title} over training: mean and standard error over seeds, each seed as a thin line."
+    return _keep(figure, folder / measure, caption, f"{MEASURES[measure].title} at the last measurement: {finals}.")
+
+
+def _mean_and_error(values: Sequence[Sequence[float]]) -> tuple[list[float], list[float] | None]:
+    table = torch.tensor(values, dtype=torch.float64)
+    if len(table) == 1:
+        return table[0].tolist(), None
+    return table.mean(0).tolist(), (table.std(0) / math.sqrt(len(table))).tolist()
+
+
+def _grid(name: str, images: Tensor, results: Mapping[str, Any], folder: Path) -> Figure:
+    steps, seed = results["settings"]["steps"][-1], results["settings"]["seeds"][0]
+    caption = (
+        "True checkerboards."
+        if name == "truth"
+        else f"{name.capitalize()}: samples of seed {seed} after {steps:,} steps."
+    )
+    return _keep(image_grid(images, columns=8), folder / f"samples-{name}", caption, f"{len(images)} images. {caption}")
+
+
+def _spectra(results: Mapping[str, Any], folder: Path) -> tuple[list[Figure], list[Figure]]:
+    truth = torch.tensor(results["truth"]["psd"], dtype=torch.float64)
+    psds, ratios = [], []
+    for place, steps in enumerate(results["settings"]["steps"]):
+        means = {
+            arm: torch.tensor([run["stages"][place]["psd"] for run in runs], dtype=torch.float64).mean(0)
+            for arm, runs in _by_arm(results).items()
+        }
+        caption = f"after {steps:,} steps, mean over seeds."
+        psd = psd_figure({"truth": truth, **means})
+        psds.append(
+            _keep(
+                psd, folder / f"psd-{steps}", f"Radially averaged power spectra {caption}", f"Power spectra {caption}"
+            )
+        )
+        ratio = ratio_figure({arm: log_spectral_ratio(mean, truth) for arm, mean in means.items()})
+        alt = f"Difference from the truth in decibels per radius {caption}"
+        ratios.append(_keep(ratio, folder / f"ratio-{steps}", alt, alt))
+    return psds, ratios
+
+
+def _paired_table(results: Mapping[str, Any]) -> Table:
+    rows = [
+        [
+            MEASURES[row["measure"]].title,
+            f"{row['steps']:,}",
+            f"{row['baseline']:.4g}",
+            f"{row['value']:.4g}",
+            f"{row['ratio']:.2f}",
+            f"{row['difference']:+.3g}"
+            + (f" ± {row['standard_error']:.2g}" if row["standard_error"] is not None else ""),
+        ]
+        for row in results["paired"]
+    ]
+    return Table(["measure", "steps", "baseline", "with the term", "ratio", "paired difference"], rows)
+
+
+def _seed_table(results: Mapping[str, Any]) -> Table:
+    rows = [
+        [str(run["seed"]), run["arm"], f"{stage['steps']:,}", *(f"{stage[measure]:.4g}" for measure in MEASURES)]
+        for run in results["runs"]
+        for stage in run["stages"]
+    ]
+    return Table(["seed", "arm", "steps", "distance (dB)", "leakage", "pattern distance"], rows)
+
+
+def _by_arm(results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    return {arm: [run for run in results["runs"] if run["arm"] == arm] for arm in results["settings"]["arms"]}
+
+
+def _keep(figure: Any, path: Path, caption: str, alt: str) -> Figure:
+    """Write a figure as SVG and PNG, and return it for the page."""
+    svg = to_svg(figure)
+    write_file(path.with_suffix(".svg"), svg.encode())
+    write_file(path.with_suffix(".png"), to_png(figure))
+    return Figure(svg, caption, alt)
