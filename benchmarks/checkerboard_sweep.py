@@ -31,15 +31,10 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "amplitude, λ 0.03": term("amplitude"),
     "energy, λ 0.03": term(coupling="energy"),
     "norm, λ 0.03": term(coupling="norm"),
-    "frequency, λ 0.03, r ≤ 1": term(gate=1.0),
     "frequency, λ 0.03, r ≤ 10": term(gate=10.0),
     "frequency, λ 0.3, r ≤ 1": term(weight=0.3, gate=1.0),
     "frequency, λ 0.3": term(weight=0.3),
-    "frequency, λ 0.003": term(weight=0.003),
-    "pixel L1 (control), λ 0.1": term("pixel", weight=0.1),
-    "energy, λ 0.1": term(weight=0.1, coupling="energy"),
     "frequency, gradient share 0.3": term(weight={"share": 0.3}),
-    "frequency, EDM weight × 0.003": term(weight={"edm": 0.003}),
 }
 
 

@@ -10,7 +10,8 @@ import jaxtyping
 import pytest
 import torch
 
-jaxtyping.install_import_hook("passband", "beartype.beartype")  # before the first import of passband
+# Before the first import of passband. As for mypy, an int is a float.
+jaxtyping.install_import_hook("passband", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 ROOT = Path(__file__).resolve().parents[1]
 

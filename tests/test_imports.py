@@ -152,6 +152,15 @@ def test_names_load_on_use():
         passband.Spectral  # noqa: B018
 
 
+def test_type_checkers_see_what_loads_on_use():
+    import passband
+
+    (block,) = (node for node in ast.parse(Path(passband.__file__).read_text()).body if isinstance(node, ast.If))
+    seen = {alias.name: statement.module for statement in block.body for alias in statement.names}
+    assert seen == passband._LAZY
+    assert {*seen, "__version__"} == set(passband.__all__)
+
+
 def test_version_is_the_installed_one():
     from importlib.metadata import version
 

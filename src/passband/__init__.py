@@ -6,7 +6,37 @@ The names below load on first use, so that `import passband` stays as light as `
 import importlib
 from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from passband.integrations import process_from_scheduler
+    from passband.metrics import SpectrumDistance
+    from passband.process import EDM, VP, Flow
+    from passband.regularization import (
+        AmplitudeLoss,
+        AmplitudePhaseLoss,
+        FocalFrequencyLoss,
+        SpectralRegularizer,
+        WaveletLoss,
+    )
+    from passband.sampling import sample
+    from passband.transforms import radial_psd
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "VP",
+    "EDM",
+    "Flow",
+    "process_from_scheduler",
+    "AmplitudeLoss",
+    "AmplitudePhaseLoss",
+    "WaveletLoss",
+    "FocalFrequencyLoss",
+    "SpectralRegularizer",
+    "sample",
+    "radial_psd",
+    "SpectrumDistance",
+    "__version__",
+]
 
 _LAZY = {
     "VP": "passband.process",
@@ -22,8 +52,6 @@ _LAZY = {
     "radial_psd": "passband.transforms",
     "SpectrumDistance": "passband.metrics",
 }
-
-__all__ = ["__version__", *_LAZY]  # noqa: PLE0604  (all entries are strings)
 
 
 def __getattr__(name: str) -> object:

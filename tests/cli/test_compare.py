@@ -113,7 +113,7 @@ def test_broken_image_is_left_out_counted_and_named(folders: tuple[Path, Path], 
     assert numbers["count"]["fake"] == 5
     assert numbers["lsd_db"] == pytest.approx(float(expected), rel=1e-4)
     assert "000b.png" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    with pytest.raises(ValueError, match="000b.png"):
+    with pytest.raises(ValueError, match=r"000b\.png"):
         raise run(real, fake, "--out", tmp_path / "out", "--strict").exception
 
 

@@ -92,7 +92,7 @@ def test_all_text_is_escaped_and_the_document_is_nested() -> None:
     source = render_page(everything(EVIL))
     document = Document(source)
     assert {tag for tag, _ in document.tags}.isdisjoint({"script", "link", "iframe", "object"})
-    assert document.text.count(EVIL) == 18 - 2  # twice in alt attributes instead
+    assert document.text.count(EVIL) == 18
     assert [attrs["alt"] for tag, attrs in document.tags if tag == "img"] == [EVIL, EVIL]
 
 
@@ -186,9 +186,9 @@ def test_psd_figure_plots_what_it_is_given() -> None:
     lines = {line.get_label(): line for line in axes.lines}
     assert lines["real"].get_xdata().tolist() == [1, 2, 3]
     assert lines["real"].get_ydata().tolist() == [4, 2, 1]
-    assert math.isnan(lines["fake"].get_ydata()[1])
+    assert lines["fake"].get_ydata()[1] < axes.get_ylim()[0]  # an empty bin leaves the axis at the bottom
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert axes.get_ylim()[0] >= 1e-9  # an empty bin does not stretch the axis
+    assert axes.get_ylim()[0] == pytest.approx(2e-6)  # and does not stretch it
     assert lines["real"].get_color() != lines["fake"].get_color()
 
 
@@ -215,7 +215,7 @@ def test_curve_figure_shows_arms_errors_and_seeds() -> None:
         reference=("real data", 0.5),
     )
     axes = figure.axes[0]
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sorted(labels) == ["MSE", "MSE + spectral", "real data"]
     assert sum(list(line.get_ydata()) == [9.5, 5.5, 3.1] for line in axes.lines) == 1
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["100", "200", "400"]
@@ -237,7 +237,7 @@ def test_grid_pixels_are_whole_and_large_images_shrink() -> None:
     def size(png: bytes) -> list[int]:
         return [int.from_bytes(png[i : i + 4], "big") for i in (16, 20)]
 
-    assert size(to_png(image_grid(torch.zeros(6, 1, 32, 32), columns=3))) == [15 * (3 * 34 - 2), 15 * (2 * 34 - 2)]
+    assert size(to_png(image_grid(torch.zeros(6, 1, 32, 32), columns=3))) == [16 * (3 * 34 - 2), 16 * (2 * 34 - 2)]
     assert size(to_png(image_grid(torch.zeros(4, 3, 900, 900), columns=4)))[0] <= 1600
 
 

@@ -76,7 +76,7 @@ def compare(
         measured["fake"].thumbnails,
         out,
         reference=reference,
-        settings={"real": str(real), "fake": str(fake), "crop": crop, "limit": limit or "none"},
+        settings={"real from": str(real), "fake from": str(fake), "crop": crop, "limit": limit or "none"},
         notes=notes,
     )
     _print(result, reference, notes, page)

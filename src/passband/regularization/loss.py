@@ -75,11 +75,16 @@ class WeightedSum(SpectralLoss):
         return sum(values[1:], start=values[0])
 
     def terms(self) -> Iterator[tuple[str, float, SpectralLoss]]:
-        seen: dict[str, int] = {}
+        """The triples of all terms; a repeated name is numbered: `wavelet`, `wavelet_2`, ..."""
+        taken: set[str] = set()
         for weight, term in zip(self.weights, self.losses, strict=True):
             assert isinstance(term, SpectralLoss)
-            count = seen[term.name] = seen.get(term.name, 0) + 1
-            yield term.name if count == 1 else f"{term.name}_{count}", weight, term
+            name, count = term.name, 1
+            while name in taken:
+                count += 1
+                name = f"{term.name}_{count}"
+            taken.add(name)
+            yield name, weight, term
 
     def extra_repr(self) -> str:
         return f"weights={self.weights}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from passband.metrics import log_spectral_ratio
+from passband.metrics.spectrum import DEFAULT_FLOOR, log_spectral_ratio
 from passband.reports.figures import curve_figure, image_grid, psd_figure, ratio_figure, to_png, to_svg
 from passband.reports.page import (
     Code,

@@ -7,7 +7,7 @@ each series has a line style of its own.
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Values = Sequence[float] | NDArray[Any] | Tensor
+Values = Sequence[int | float] | NDArray[Any] | Tensor
 
 INK = "#222222"
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -94,7 +94,7 @@ def psd_figure(
     *,
     spread: Mapping[str, Values] | None = None,
     title: str = "",
-    decades: float = 8.0,
+    decades: float = 6.0,
 ) -> "Figure":
     """Radially averaged PSDs over the radius, both axes logarithmic.
 
@@ -119,26 +119,23 @@ def psd_figure(
 
     """
     curves = _series(psds, "psds", at_least=2)
+    bottom, top = _power_limits(curves.values(), decades)
     with _style():
         figure, axes = _figure()
         for name, style in series_style(list(curves)).items():
             power = curves[name][1:]
             radius = np.arange(1, len(power) + 1)
-            axes.plot(radius, np.where(power > 0, power, np.nan), label=name, **style)
+            # Empty bins have no logarithm: their line leaves the axis at the bottom instead of breaking off.
+            axes.plot(radius, np.maximum(power, bottom / 100), label=name, **style)
             if spread is not None and name in spread:
                 half = _array(spread[name])[1:]
-                axes.fill_between(
-                    radius, np.maximum(power - half, 1e-300), power + half, color=style["color"], alpha=0.2, lw=0
-                )
+                low = np.maximum(power - half, bottom / 100)
+                axes.fill_between(radius, low, power + half, color=style["color"], alpha=0.2, lw=0)
         _radius_axis(axes, max(len(curve) for curve in curves.values()) - 1)
         axes.set_yscale("log")
-        shown = np.concatenate([curve[1:] for curve in curves.values()])
-        shown = shown[np.isfinite(shown) & (shown > 0)]
-        if shown.size:
-            top = float(shown.max())
-            axes.set_ylim(max(float(shown.min()), top * 10**-decades) / 2, top * 2)
+        axes.set_ylim(bottom, top)
         axes.set_ylabel("power per frequency\n(1 = white noise of variance 1)")
-        _finish(axes, title, legend=True)
+        _finish(figure, axes, title, legend=True)
     return figure
 
 
@@ -185,12 +182,12 @@ def ratio_figure(
             marker = "o" if len(curves[name]) <= 48 else None
             axes.plot(np.arange(1, len(curves[name]) + 1), curves[name], marker=marker, ms=3.5, label=name, **style)
         everything = np.concatenate(list(curves.values()))
-        finite = np.abs(everything[np.isfinite(everything)])
-        reach = max(1.0, 1.15 * float(finite.max())) if finite.size else 1.0
-        axes.set_ylim(-reach, reach * (1.25 if octaves else 1))
+        finite = everything[np.isfinite(everything)]
+        low, high = min(-1.0, 1.15 * finite.min(initial=0.0)), max(1.0, 1.15 * finite.max(initial=0.0))
+        axes.set_ylim(low, high + (0.12 * (high - low) if octaves else 0))  # room for the octaves' numbers
         _shade_octaves(axes, octaves, next(iter(curves.values())) if len(curves) == 1 else None, last)
         axes.set_ylabel("power difference (dB)\n← too little · too much →")
-        _finish(axes, title, legend=len(curves) > 1 or reference is not None)
+        _finish(figure, axes, title, legend=len(curves) > 1 or reference is not None)
     return figure
 
 
@@ -335,7 +332,7 @@ def curve_figure(
             axes.set_ylim(bottom=0)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        _finish(axes, title, legend=len(means) > 1 or reference is not None)
+        _finish(figure, axes, title, legend=len(means) > 1 or reference is not None)
     return figure
 
 
@@ -418,8 +415,19 @@ def _shade_octaves(
             axes.text(math.sqrt(left * right), 0.97 * top, text, ha="center", va="top", fontsize=9, color="#444444")
 
 
-def _finish(axes: "Axes", title: str, legend: bool) -> None:
+def _power_limits(curves: Iterable[NDArray[np.float64]], decades: float) -> tuple[float, float]:
+    shown = np.concatenate([curve[1:] for curve in curves])
+    shown = shown[np.isfinite(shown) & (shown > 0)]
+    if not shown.size:
+        return 0.1, 10.0
+    highest = float(shown.max())
+    return max(float(shown.min()), highest * 10**-decades) / 2, highest * 2
+
+
+def _finish(figure: "Figure", axes: "Axes", title: str, legend: bool) -> None:
     if title:
         axes.set_title(title)
-    if legend:
-        axes.legend(loc="best")
+    if legend:  # above the axes: inside it would lie on the curves
+        names = [str(name) for name in axes.get_legend_handles_labels()[1]]
+        columns = max(1, min(len(names), int(66 / (max(map(len, names)) + 6))))
+        figure.legend(loc="outside upper left", ncols=columns)
