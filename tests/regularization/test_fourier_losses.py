@@ -164,7 +164,9 @@ def test_modules_equal_functions():
 def test_options_out_of_range():
     estimate, clean = pair((6, 7))
     for make in (AmplitudePhaseLoss, lambda *options: amplitude_phase_loss(estimate, clean, *options)):
-        with pytest.raises(ValueError, match=r"unknown coupling: got 'energi' \(did you mean 'energy'\?\); expected one of"):
+        with pytest.raises(
+            ValueError, match=r"unknown coupling: got 'energi' \(did you mean 'energy'\?\); expected one of"
+        ):
             make("energi")
         for rel in (0.0, 1.0, -1e-3, math.nan):
             with pytest.raises(ValueError, match=r"rel must be in \(0, 1\), got"):

@@ -37,7 +37,7 @@ LOSSES = {
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 
 
-def pair(size: tuple[int, ...] = (8, 10), dtype: torch.dtype = torch.float64, seed: int = 3) -> tuple[Tensor, Tensor]:
+def pair(size: tuple[int, ...] = (10, 12), dtype: torch.dtype = torch.float64, seed: int = 3) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     estimate, clean = (torch.randn(2, 2, *size, generator=generator, dtype=torch.float64) for _ in range(2))
     return estimate.to(dtype), clean.to(dtype)
@@ -53,16 +53,28 @@ def gradient(loss: SpectralLoss, estimate: Tensor, clean: Tensor) -> tuple[Tenso
 # Gradients.
 
 
-@every_loss
-@pytest.mark.parametrize("size", [(8,), (6, 4), (4, 2, 4)], ids=str)
+# The focal weights are constant in the gradient, which is no gradient of the value then: see test_focal.
+DIFFERENTIABLE = {name: loss for name, loss in LOSSES.items() if name not in ("focal", "focal-0.5", "sum")} | {
+    "focal-0": FocalFrequencyLoss(0.0),
+    "sum": AmplitudePhaseLoss("energy") + 0.3 * WaveletLoss() + 2 * FocalFrequencyLoss(0.0),
+}
+
+
+@pytest.mark.parametrize("loss", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE.keys())
+@pytest.mark.parametrize("size", [(11,), (10, 12)], ids=str)
 def test_gradcheck(loss, size):
+    if isinstance(loss, WaveletLoss) and loss.stationary:
+        size = tuple(n + n % 2 for n in size)
     estimate, clean = pair(size)
-    if any(isinstance(term, FocalFrequencyLoss) for _, _, term in loss.terms()):
-        # Its weights are constant in the gradient, so a numerical gradient must hold them: alpha = 0 alone is a gradient.
-        loss = FocalFrequencyLoss(0.0) + WaveletLoss(levels=1) + 0.3 * AmplitudePhaseLoss("energy")
-    if isinstance(loss, WaveletLoss) and loss.wavelet == "bior1.3":
-        estimate, clean = pair(tuple(max(n, 10) for n in size[:1]))
-    assert torch.autograd.gradcheck(lambda x: loss(x, clean), estimate.requires_grad_(), eps=1e-7, atol=1e-6, fast_mode=True)
+    estimate.requires_grad_()
+    clean.requires_grad_()
+    assert torch.autograd.gradcheck(loss, (estimate, clean), eps=1e-7, atol=1e-6, fast_mode=True)
+
+
+@pytest.mark.parametrize("loss", [AmplitudePhaseLoss("norm"), WaveletLoss()], ids=["norm", "haar"])
+def test_gradcheck_of_volumes(loss):
+    estimate, clean = pair((3, 2, 4))
+    assert torch.autograd.gradcheck(loss, (estimate.requires_grad_(), clean), eps=1e-7, atol=1e-6)
 
 
 @every_loss
@@ -91,7 +103,6 @@ def _edge_cases() -> dict[str, tuple[Tensor, Tensor]]:
         "faint-difference": (clean + 1e-8 * estimate, clean),
         "both-faint": (1e-8 * estimate, 1e-8 * clean),
         "both-vanishing": (1e-20 * estimate, 1e-20 * clean),
-        "subnormal": (1e-40 * estimate, 1e-40 * clean),
         "target-silent": (estimate, silent),
         "target-silent-pred-faint": (1e-8 * estimate, silent),
         "both-silent": (silent, silent),
@@ -99,7 +110,7 @@ def _edge_cases() -> dict[str, tuple[Tensor, Tensor]]:
         "pred-huge": (1e14 * estimate, clean),
         "pred-huge-target-silent": (1e14 * estimate, silent),
         "target-huge": (estimate, 1e14 * clean),
-        "one-pixel": (torch.eye(8, 10).expand_as(clean), clean * (torch.arange(10) == 3)),
+        "one-pixel": (torch.eye(10, 12).expand_as(clean), clean * (torch.arange(12) == 3)),
     }
 
 
@@ -120,12 +131,10 @@ def test_values_and_gradients_are_finite(loss, case):
 @pytest.mark.parametrize("name", ["amplitude", "frequency", "energy", "norm", "haar", "bior1.3", "pixel"])
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_of_l1_losses_stay_moderate(name, case):
-    # An L1 loss's gradient has the size of 1 / positions; a phase adds up to A / |X| <= 1 / rel times that.
+    # Autograd through angle() would reach 1e8 where an amplitude almost vanishes.
     estimate, clean = CASES[case]
-    if name in ("frequency", "energy", "norm") and case in ("target-huge", "pred-faint"):
-        pytest.skip("the gap of amplitudes times a faint phase's slope grows with A / |X|")
     _, grad = gradient(LOSSES[name], estimate, clean)
-    assert grad.abs().max() < 1e3
+    assert grad.abs().max() < 10
 
 
 @pytest.mark.parametrize("coupling", ["frequency", "energy", "norm"])
@@ -199,7 +208,7 @@ def test_no_value_is_looked_at(loss):
 
 @every_loss
 def test_non_contiguous_input(loss):
-    estimate, clean = pair((8, 8))
+    estimate, clean = pair((12, 12))
     expected = loss(estimate.transpose(2, 3).contiguous(), clean.transpose(2, 3).contiguous())
     torch.testing.assert_close(loss(estimate.transpose(2, 3), clean.transpose(2, 3)), expected, rtol=1e-12, atol=0)
 
@@ -220,17 +229,17 @@ def test_no_state(loss):
 @every_loss
 def test_bad_fields(loss):
     estimate, clean = pair(dtype=torch.float32)
-    with pytest.raises(ValueError, match=r"estimate and clean must have the same shape, got \(1, 2, 8, 10\) and"):
+    with pytest.raises(ValueError, match=r"estimate and clean must have the same shape, got \(1, 2, 10, 12\) and"):
         loss(estimate[:1], clean)
     with pytest.raises(ValueError, match=r"estimate must have shape \(batch, channels, \*spatial\)"):
         loss(estimate[0, 0], clean[0, 0])
     with pytest.raises(ValueError, match=r"clean must have shape \(batch, channels, \*spatial\)"):
         loss(estimate, clean[0, 0])
-    with pytest.raises(TypeError, match="estimate must be a real floating-point tensor, got torch.int64"):
+    with pytest.raises(TypeError, match=r"estimate must be a real floating-point tensor, got torch\.int64"):
         loss(estimate.long(), clean)
-    with pytest.raises(TypeError, match="clean must be a real floating-point tensor, got torch.complex64"):
+    with pytest.raises(TypeError, match=r"clean must be a real floating-point tensor, got torch\.complex64"):
         loss(estimate, clean + 0j)
-    with pytest.raises(TypeError, match="estimate must be a torch.Tensor, got list"):
+    with pytest.raises(TypeError, match=r"estimate must be a torch\.Tensor, got list"):
         loss([1.0], clean)
 
 

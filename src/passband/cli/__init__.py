@@ -19,7 +19,9 @@ def main() -> None:
     except (ValueError, TypeError, OSError, RuntimeError, MissingExtraError) as error:
         if os.environ.get("PASSBAND_DEBUG"):
             raise
-        from rich.console import Console
+        from passband.cli.console import console
 
-        Console(stderr=True, soft_wrap=True).print("[red bold]error:[/]", str(error) or type(error).__name__, markup=True, highlight=False)
+        console.print("error:", style="red bold", end=" ")
+        # Not as markup: messages hold lists and paths in brackets.
+        console.print(str(error) or type(error).__name__, markup=False, soft_wrap=True)
         sys.exit(2)

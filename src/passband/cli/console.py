@@ -13,7 +13,9 @@ def report_skipped(dataset: object) -> None:
     skipped = getattr(dataset, "skipped", [])
     if not skipped:
         return
-    console.print(f"[yellow]{len(skipped)} image(s) could not be used and were left out (--strict stops at the first):[/]")
+    console.print(
+        f"[yellow]{len(skipped)} image(s) could not be used and were left out (--strict stops at the first):[/]"
+    )
     for image in skipped[:_NAMED]:
         console.print(f"  {image.name}: {image.reason}", markup=False)
     if len(skipped) > _NAMED:

@@ -9,9 +9,11 @@ import torch
 import typer
 from rich.progress import Progress
 
+from passband._checks import check_choice
 from passband.cli.console import console
 from passband.data import save_image
-from passband.sampling import SOLVERS
+from passband.reports.page import write_file
+from passband.sampling import SOLVERS, time_grid
 from passband.sampling import sample as draw
 from passband.training.restore import Restored, restore
 
@@ -35,10 +37,13 @@ def sample(
     found = restore(run, step=checkpoint, averaged=not last_weights)
     settings = found.recipe.sampling.model_dump(exclude={"count", "seed"})
     settings |= {key: value for key, value in {"steps": steps, "solver": solver}.items() if value is not None}
+    # Before the folder is claimed for these settings.
+    check_choice("solver", settings["solver"], SOLVERS)
+    time_grid(found.process, settings["steps"], settings["spacing"])
+    place = _device(device)
     folder = out or run / "samples" / f"step-{found.step:08d}"
-    _claim(folder, {"run": str(run), "step": found.step, "averaged": not last_weights, **settings})
+    _claim(folder, {"run": str(run.resolve()), "step": found.step, "averaged": not last_weights, **settings})
     missing = [i for i in range(seed, seed + count) if not (folder / _name(i)).is_file()]
-    place = device or _fastest_device()
     found.model.to(place)
     with Progress(console=console) as progress:
         task = progress.add_task("sampling", total=count, completed=count - len(missing))
@@ -48,13 +53,14 @@ def sample(
     console.print(f"{count} samples are in {folder}")
 
 
-def _draw(found: Restored, seeds: list[int], settings: dict[str, Any], device: str, folder: Path) -> None:
-    images = draw(found.model, found.process, found.recipe.sample_shape, seeds=seeds, device=device, **settings).cpu()
+def _draw(found: Restored, seeds: list[int], settings: dict[str, Any], device: torch.device, folder: Path) -> None:
+    shape = found.recipe.sample_shape
+    images = draw(found.model, found.process, shape, seeds=seeds, device=device, **settings).cpu()
     bad = [seed for seed, image in zip(seeds, images, strict=True) if not bool(torch.isfinite(image).all())]
     if bad:
         raise ValueError(
-            f"the samples of seeds {bad} are not finite: the network diverged in training, or needs another --solver or "
-            "more --steps"
+            f"the samples of seeds {bad} are not finite: the network diverged in training, or needs another --solver "
+            "or more --steps"
         )
     for seed, image in zip(seeds, images, strict=True):
         save_image(image, folder / _name(seed))
@@ -65,8 +71,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     note = folder / "settings.json"
     if note.is_file() and json.loads(note.read_text()) != settings:
         raise ValueError(f"{str(folder)!r} holds samples drawn with other settings ({note}): choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(settings, indent=1))
+    write_file(note, json.dumps(settings, indent=1).encode())
 
 
 def _name(seed: int) -> str:
@@ -78,7 +83,15 @@ def _split(seeds: list[int], size: int) -> Iterator[list[int]]:
         yield seeds[start : start + size]
 
 
-def _fastest_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def _device(name: str | None) -> torch.device:
+    """The device of that name, the fastest there is without one."""
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"cannot compute on --device {name}: {str(error).partition(chr(10))[0]}") from error
+    return device

@@ -16,7 +16,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change, such as `data.path=PHOTOS optimizer.lr=1e-4`.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="The run's folder; default: runs/ and the recipe's name.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default: runs/ and the recipe's name.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken image.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
@@ -30,7 +30,7 @@ def train(
     if dry_run:
         print(settings.to_yaml(), end="")
         return
-    folder = output or Path("runs") / settings.name
+    folder = out or Path("runs") / settings.name
     trainer = Trainer(settings, folder, resume=resume)
     try:
         _train(trainer)

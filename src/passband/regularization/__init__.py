@@ -12,8 +12,8 @@ from passband.regularization.gate import Gate, NoiseRatioGate
 from passband.regularization.loss import SpectralLoss, WeightedSum
 from passband.regularization.pixel import PixelLoss, pixel_loss
 from passband.regularization.regularizer import CleanEstimate, SpectralRegularizer, tweedie
-from passband.regularization.weight import ConstantWeight, EDMWeight, GradientShare, Weight
 from passband.regularization.wavelet import SubbandWeights, WaveletLoss, wavelet_loss
+from passband.regularization.weight import ConstantWeight, EDMWeight, GradientShare, Weight
 
 __all__ = [
     "AmplitudeLoss",

@@ -19,6 +19,6 @@ def checked_pair(estimate: Tensor, clean: Tensor) -> tuple[Tensor, ...]:
 
 
 def spectrum_mean(half: Tensor, size: Sequence[int]) -> Tensor:
-    """Mean over channels and all frequencies, shape (batch,), of a quantity given on the half spectrum of a field of that size."""
+    """Mean over channels and all frequencies, (batch,), of a quantity on the half spectrum of a field of that size."""
     weights = half_weights(size, half.dtype, half.device)
     return (half * weights).flatten(1).sum(1) / (half.shape[1] * math.prod(size))

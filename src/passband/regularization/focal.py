@@ -11,8 +11,8 @@ from passband.transforms import rfftn
 def focal_frequency_loss(estimate: Field, clean: Field, alpha: float = 1.0) -> PerSample:
     r"""Squared spectral difference, weighted by its own size: $\text{mean}\, w\, |F\hat x_0 - F x_0|^2$.
 
-    $w = (|F\hat x_0 - F x_0| / \max |F\hat x_0 - F x_0|)^\alpha$ with the maximum of each channel's plane; w is held constant in
-    the gradient, and 0 where the two are equal. At alpha = 0 it is the mean squared error, by Parseval.
+    $w = (|F\hat x_0 - F x_0| / \max |F\hat x_0 - F x_0|)^\alpha$ with the maximum of each channel's plane; w is held
+    constant in the gradient, and 0 where the two are equal. At alpha = 0 it is the mean squared error, by Parseval.
 
     Args:
         estimate: clean estimate, (batch, channels, \*spatial), 1 to 3 spatial axes.
@@ -68,4 +68,5 @@ class FocalFrequencyLoss(SpectralLoss):
         return focal_frequency_loss(estimate, clean, self.alpha)
 
     def extra_repr(self) -> str:
+        """Options, for the text of the module."""
         return f"alpha={self.alpha}"

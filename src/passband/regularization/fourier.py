@@ -21,7 +21,8 @@ _SILENCE = 1e-12
 def amplitude_loss(estimate: Field, clean: Field) -> PerSample:
     r"""Mean absolute difference of the Fourier amplitudes, $\text{mean}\, |A - \hat A|$, $A = |F x_0|$, F orthonormal.
 
-    L1 is the point: with a square instead, and phases included, Parseval's theorem makes it the mean squared error again.
+    L1 is the point: with a square instead, and phases included, Parseval's theorem makes it the mean squared error
+    again.
 
     Args:
         estimate: clean estimate, (batch, channels, \*spatial), 1 to 3 spatial axes.
@@ -53,10 +54,11 @@ def amplitude_phase_loss(
 ) -> PerSample:
     r"""Fourier amplitudes and phases together, the paper's $\|A - \hat A\|_1\, (1 + \|\varphi - \hat\varphi\|_1)$.
 
-    With $d = c\, |\Delta\varphi|$, the difference of phases wrapped to $[-\pi, \pi]$ and faded out by c where an amplitude
-    vanishes and its phase means nothing (a share of `rel` of the clean sample's RMS amplitude):
+    With $d = c\, |\Delta\varphi|$, the difference of phases wrapped to $[-\pi, \pi]$ and faded out by c where an
+    amplitude vanishes and its phase means nothing (a share of `rel` of the clean sample's RMS amplitude):
 
-    - `frequency` (default): $\text{mean}\, |A - \hat A| (1 + d)$. Blind to phase where amplitudes agree: 0 at $\hat x_0 = -x_0$.
+    - `frequency` (default): $\text{mean}\, |A - \hat A| (1 + d)$. Blind to phase where amplitudes agree: 0 at
+      $\hat x_0 = -x_0$.
     - `energy`: $\text{mean}\, (|A - \hat A| + A\, d)$. Sees every phase, in proportion to the amplitude that it turns.
     - `norm`: $\text{mean} |A - \hat A| \cdot (1 + \text{mean}\, d)$, the equation read literally, with means for norms.
 
@@ -117,6 +119,7 @@ class AmplitudePhaseLoss(SpectralLoss):
         return amplitude_phase_loss(estimate, clean, self.coupling, self.rel)
 
     def extra_repr(self) -> str:
+        """Options, for the text of the module."""
         return f"coupling={self.coupling!r}, rel={self.rel}"
 
 

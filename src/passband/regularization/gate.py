@@ -13,8 +13,8 @@ class NoiseRatioGate:
 
     $w(r) = \text{sigmoid}((\ln r_{max} - \ln r) / s)$, s the softness in units of ln r; s = 0: a step.
 
-    An epsilon prediction's clean estimate carries the network's error times r, 157 at the last step of DDPM's schedule: there
-    an ungated loss mostly sees noise.
+    An epsilon prediction's clean estimate carries the network's error times r, 157 at the last step of DDPM's schedule:
+    there an ungated loss mostly sees noise.
 
     Args:
         max_ratio: noise ratio sigma / alpha of the edge, positive.

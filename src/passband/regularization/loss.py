@@ -71,7 +71,7 @@ class WeightedSum(SpectralLoss):
 
     def forward(self, estimate: Field, clean: Field) -> PerSample:
         """Return the weighted sum of the terms, shape (batch,)."""
-        values = [weight * term(estimate, clean) for _, weight, term in self.terms()]
+        values: list[Tensor] = [weight * term(estimate, clean) for _, weight, term in self.terms()]
         return sum(values[1:], start=values[0])
 
     def terms(self) -> Iterator[tuple[str, float, SpectralLoss]]:
@@ -87,4 +87,5 @@ class WeightedSum(SpectralLoss):
             yield name, weight, term
 
     def extra_repr(self) -> str:
+        """Options, for the text of the module."""
         return f"weights={self.weights}"

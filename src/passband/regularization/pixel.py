@@ -7,8 +7,8 @@ from passband.regularization.loss import Field, PerSample, SpectralLoss
 def pixel_loss(estimate: Field, clean: Field) -> PerSample:
     r"""Mean absolute difference in pixel (sample) space, $\text{mean}\, |\hat x_0 - x_0|$.
 
-    A loss on the clean estimate also re-weights noise levels, whatever domain it is taken in. A spectral loss that is not
-    better than this one at the same weight owes its gain to that.
+    A loss on the clean estimate also re-weights noise levels, whatever domain it is taken in. A spectral loss that is
+    not better than this one at the same weight owes its gain to that.
 
     Args:
         estimate: clean estimate, (batch, channels, \*spatial), 1 to 3 spatial axes.

@@ -21,22 +21,22 @@ class CleanEstimate(Protocol):
 
 
 def tweedie(process: Process, noisy: Tensor, pred: Tensor, t: Time) -> Tensor:
-    """The clean estimate from one network output, [`Process.clean_estimate`][passband.process.Process.clean_estimate]."""
+    """Estimate from one network output: [`Process.clean_estimate`][passband.process.Process.clean_estimate]."""
     return process.clean_estimate(noisy, pred, t)
 
 
 class SpectralRegularizer(nn.Module):
     r"""The term $\lambda\, w\, L_S(\hat x_0, x_0)$ to add to a training loss.
 
-    It turns the network's output into the clean estimate by the process's one formula, whatever the prediction, and compares
-    that to the clean sample. It has no parameters and adds nothing to a state dict.
+    It turns the network's output into the clean estimate by the process's one formula, whatever the prediction, and
+    compares that to the clean sample. It has no parameters and adds nothing to a state dict.
 
     Args:
         loss: a loss of two clean samples, or a weighted sum: `AmplitudeLoss() + 0.1 * WaveletLoss()`.
         weight: lambda, a number; `"edm"`: EDM's weight of the noise level; or an object such as
             [`GradientShare`][passband.regularization.GradientShare].
-        gate: w, a function of the noise ratio with values in [0, 1]; a number is the largest noise ratio at which the term
-            counts; default: no gate.
+        gate: w, a function of the noise ratio with values in [0, 1]; a number is the largest noise ratio at which the
+            term counts; default: no gate.
         clean_estimate: how the clean estimate comes from the network's output; default: Tweedie's, from one output.
 
     Raises:
@@ -57,7 +57,7 @@ class SpectralRegularizer(nn.Module):
     Source: Spectral Regularization (arXiv:2603.02447).
     """
 
-    #: Detached means of the last call, on its device: `total` (weighted, gated) and each loss's own value before weight and gate.
+    #: Detached means of the last call, on its device: `total` (weighted, gated) and each loss's own value before that.
     terms: dict[str, Tensor]
 
     def __init__(
@@ -99,7 +99,10 @@ class SpectralRegularizer(nn.Module):
     def per_sample(
         self, process: Process, noisy: Field, pred: Field, t: Time, *, clean: Field, base_loss: Tensor | None = None
     ) -> PerSample:
-        """Return the weighted term of each sample, shape (batch,); see [`forward`][passband.regularization.SpectralRegularizer.forward]."""
+        """Return the weighted term of each sample, shape (batch,).
+
+        The arguments are those of [`forward`][passband.regularization.SpectralRegularizer.forward].
+        """
         check_same_shape("clean", clean, "pred", pred)
         estimate = self.clean_estimate(process, noisy, pred, t)
         named = {name: (weight, term(estimate, clean)) for name, weight, term in self.loss.terms()}
@@ -117,6 +120,7 @@ class SpectralRegularizer(nn.Module):
         return gate.to(values.device, values.dtype) * values
 
     def extra_repr(self) -> str:
+        """Options, for the text of the module."""
         return f"weight={self.weight}, gate={self.gate}"
 
 
@@ -140,5 +144,3 @@ def _as_gate(gate: float | Gate | None) -> Gate | None:
     if gate is not None and not callable(gate):
         raise TypeError(f"gate must be the largest noise ratio, a function of the noise ratio, or None, got {gate!r}")
     return gate
-
-

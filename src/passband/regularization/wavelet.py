@@ -13,7 +13,7 @@ SubbandWeights = Callable[[int, str], float]
 """The weight of a sub-band by its level (1 = finest) and name (`ad`, `da`, `dd`; the approximation: `aa`)."""
 
 
-def equal_weights(level: int, name: str) -> float:
+def equal_weights(level: int, name: str) -> float:  # noqa: ARG001
     """Return 1 for every sub-band."""
     return 1.0
 
@@ -29,8 +29,8 @@ def wavelet_loss(
 ) -> PerSample:
     r"""Sum over sub-bands of the mean absolute difference, $\sum_{s,\ell} \gamma(s,\ell)\, \text{mean}\, |W - \hat W|$.
 
-    The transform is linear, so it is taken once, of the difference. L1 is the point: with squares, an orthonormal wavelet
-    loss is the mean squared error again, with one weight per sub-band.
+    The transform is linear, so it is taken once, of the difference. L1 is the point: with squares, an orthonormal
+    wavelet loss is the mean squared error again, with one weight per sub-band.
 
     Args:
         estimate: clean estimate, (batch, channels, \*spatial), 1 to 3 spatial axes.
@@ -38,7 +38,7 @@ def wavelet_loss(
         wavelet: any discrete wavelet of PyWavelets, such as `haar` or `bior1.3`.
         levels: number of levels; default: as many as the shortest side allows (stationary: 1).
         mode: boundary mode of PyWavelets; the stationary transform is always periodic.
-        stationary: use the undecimated transform (blind to no shift; sides must be divisible by 2^levels).
+        stationary: use the undecimated transform, which moves with a shift (sides must be divisible by 2^levels).
         weights: gamma, a function of (level, sub-band name), default 1; the coarsest approximation counts.
 
     Returns:
@@ -82,6 +82,7 @@ class WaveletLoss(SpectralLoss):
         return wavelet_loss(estimate, clean, self.wavelet, self.levels, self.mode, self.stationary, self.weights)
 
     def extra_repr(self) -> str:
+        """Options, for the text of the module."""
         return f"{self.wavelet!r}, levels={self.levels}, mode={self.mode!r}, stationary={self.stationary}"
 
 

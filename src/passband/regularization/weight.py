@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from passband._numerics import upcast
 from passband.process import Process, Time
 from passband.regularization.loss import PerSample
 
@@ -38,7 +39,10 @@ class ConstantWeight:
 
 
 class EDMWeight:
-    r"""A number times EDM's $\lambda(r) = (r^2 + \sigma_d^2) / (r \sigma_d)^2$ (the paper's *weighted* term)."""
+    r"""A number times EDM's $\lambda(r) = (r^2 + \sigma_d^2) / (r \sigma_d)^2$ (the paper's *weighted* term).
+
+    0 at r = 0, where EDM's weight is infinite and the clean estimate of every prediction but `sample` exact.
+    """
 
     def __init__(self, value: float = 1.0) -> None:
         self.value = _checked("weight", value)
@@ -47,7 +51,9 @@ class EDMWeight:
         self, values: PerSample, *, process: Process, t: Time, pred: Tensor, base_loss: Tensor | None
     ) -> PerSample:
         """Return the values times EDM's weight at their noise ratio."""
-        return self.value * process.edm_weight(t).reshape(-1).to(values.device, values.dtype) * values
+        weight = process.edm_weight(t).reshape(-1).to(values.device, values.dtype)
+        # Infinity times the term's 0 would be NaN.
+        return self.value * weight.masked_fill(weight.isinf(), 0.0) * values
 
     def __repr__(self) -> str:
         return f"EDMWeight({self.value})"
@@ -56,14 +62,16 @@ class EDMWeight:
 class GradientShare:
     r"""Keep the term's gradient at a stated share of the base loss's, both taken at the network's output.
 
-    $\lambda = s\, \|\nabla_p L\| / \|\nabla_p L_S\|$, held constant in the gradient and 0 where the term has none. It costs one
-    more backward through each loss (not through the network). With several processes, each takes the share of its own batch.
+    $\lambda = s\, \|\nabla_p L\| / \|\nabla_p L_S\|$, held constant in the gradient and 0 where the term has none. It
+    costs one more backward through each loss (not through the network). With several processes, each takes the share of
+    its own batch.
 
     Args:
         share: the share s, e.g. 0.1.
 
     Raises:
-        ValueError: if share is not positive and finite; when called, if base_loss is missing or does not depend on pred.
+        ValueError: if share is not positive and finite; when called, if base_loss is missing or does not depend on
+            pred.
 
     """
 
@@ -82,8 +90,9 @@ class GradientShare:
             )
         if not pred.requires_grad:
             return self.share * values  # Evaluation: there are no gradients to compare.
-        base, term = _gradient_norm(base_loss, pred), _gradient_norm(values.mean(), pred)
-        # Not the reverse order: 0 / 0 would be NaN where the term is switched off for the whole batch.
+        base = _gradient_norm("base_loss", base_loss, pred)
+        term = _gradient_norm("the spectral term", values.mean(), pred)
+        # 0 / 0 would be NaN where the term is switched off for the whole batch.
         weight = torch.where(term > 0, self.share * base / term.masked_fill(term == 0, 1.0), 0.0)
         return weight.to(values.dtype) * values
 
@@ -91,15 +100,17 @@ class GradientShare:
         return f"GradientShare({self.share})"
 
 
-def _gradient_norm(loss: Tensor, pred: Tensor) -> Tensor:
+def _gradient_norm(name: str, loss: Tensor, pred: Tensor) -> Tensor:
     if loss.ndim != 0:
-        raise ValueError(f"base_loss must be a scalar, got shape {tuple(loss.shape)}; reduce it with .mean()")
-    if not loss.requires_grad:
-        raise ValueError("base_loss does not depend on pred: pass the loss computed from the same network output")
-    (gradient,) = torch.autograd.grad(loss, pred, retain_graph=True, allow_unused=True)
+        raise ValueError(f"{name} must be a scalar, got shape {tuple(loss.shape)}; reduce it with .mean()")
+    gradient = None
+    if loss.requires_grad:
+        (gradient,) = torch.autograd.grad(loss, pred, retain_graph=True, allow_unused=True)
     if gradient is None:
-        raise ValueError("base_loss does not depend on pred: pass the loss computed from the same network output")
-    return gradient.detach().float().norm() if gradient.dtype != torch.float64 else gradient.detach().norm()
+        raise ValueError(f"{name} does not depend on pred: compute it from the same network output, with gradients on")
+    (gradient,) = upcast(gradient.detach())
+    norm: Tensor = gradient.norm()
+    return norm
 
 
 def _checked(name: str, value: float) -> float:

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from passband.metrics.spectrum import DEFAULT_FLOOR, log_spectral_ratio
-from passband.reports.figures import curve_figure, image_grid, psd_figure, ratio_figure, to_png, to_svg
+from passband.reports.figures import (
+    curve_figure,
+    image_grid,
+    psd_figure,
+    ratio_figure,
+    stack_png,
+    to_png,
+    to_svg,
+)
 from passband.reports.page import (
     Code,
     Figure,
@@ -59,6 +67,7 @@ def demo_report(
     document = {**results, "command": command, "versions": installed_versions()}
     write_file(out / "results.json", (json.dumps(document, indent=1) + "\n").encode())
     figures = _draw(results, pictures, out / "figures")
+    write_file(out / "figures" / "summary.png", _summary_picture(results, pictures, out / "figures"))
     page = Page(
         title="Checkerboards: the same DDPM with and without a spectral term",
         summary=describe_demo(results),
@@ -184,6 +193,15 @@ def _spectra(results: Mapping[str, Any], folder: Path) -> tuple[list[Figure], li
         alt = f"Difference from the truth in decibels per radius {caption}"
         ratios.append(_keep(ratio, folder / f"ratio-{steps}", alt, alt))
     return psds, ratios
+
+
+def _summary_picture(results: Mapping[str, Any], pictures: Mapping[str, Tensor], folder: Path) -> bytes:
+    """Rows of samples (truth, then each arm) above the last spectra and the curves, as one PNG."""
+    rows = torch.cat([images[:16] for images in pictures.values()])
+    samples = to_png(image_grid(rows, columns=16))
+    last = results["settings"]["steps"][-1]
+    charts = [(folder / f"{name}.png").read_bytes() for name in (f"psd-{last}", "lsd", "pattern_distance")]
+    return stack_png([[samples], charts])
 
 
 def _paired_table(results: Mapping[str, Any]) -> Table:

@@ -431,3 +431,45 @@ def _finish(figure: "Figure", axes: "Axes", title: str, legend: bool) -> None:
         names = [str(name) for name in axes.get_legend_handles_labels()[1]]
         columns = max(1, min(len(names), int(66 / (max(map(len, names)) + 6))))
         figure.legend(loc="outside upper left", ncols=columns)
+
+
+def stack_png(rows: Sequence[Sequence[bytes]], width: int = 1600, gap: int = 16) -> bytes:
+    """Put PNG pictures together in rows of one width, those of a row at one height.
+
+    Args:
+        rows: PNG data, row by row.
+        width: width of the result in pixels.
+        gap: white pixels between pictures.
+
+    Returns:
+        PNG data.
+
+    Raises:
+        ValueError: if there is no picture.
+
+    """
+    image = import_extra("PIL.Image", "train")
+    strips = [_strip([image.open(io.BytesIO(png)).convert("RGB") for png in row], width, gap) for row in rows if row]
+    if not strips:
+        raise ValueError("rows holds no picture; pass at least one")
+    canvas = image.new("RGB", (width, sum(strip.height + gap for strip in strips) - gap), "white")
+    top = 0
+    for strip in strips:
+        canvas.paste(strip, (0, top))
+        top += strip.height + gap
+    stream = io.BytesIO()
+    canvas.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _strip(pictures: Sequence[Any], width: int, gap: int) -> Any:
+    """Pictures side by side, scaled to one height so that together they are as wide as asked."""
+    image = import_extra("PIL.Image", "train")
+    aspects = [picture.width / picture.height for picture in pictures]
+    height = max(1, round((width - gap * (len(pictures) - 1)) / sum(aspects)))
+    strip, left = image.new("RGB", (width, height), "white"), 0
+    for picture, aspect in zip(pictures, aspects, strict=True):
+        scaled = picture.resize((max(1, round(height * aspect)), height), image.Resampling.LANCZOS)
+        strip.paste(scaled, (left, 0))
+        left += scaled.width + gap
+    return strip

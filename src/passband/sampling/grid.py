@@ -1,5 +1,6 @@
 """The times at which a sampler calls the network."""
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -12,13 +13,14 @@ Spacing = Literal["leading", "trailing", "uniform", "karras"]
 
 
 def time_grid(process: Process, steps: int, spacing: Spacing | None = None, rho: float = 7.0) -> Tensor:
-    r"""steps + 1 times from noise to the clean end, in float64 on the CPU.
+    r"""The steps + 1 times from noise to the clean end, in float64 on the CPU.
 
     - `trailing` (default of VP): every T/steps-th index counted from the last; diffusers' spacing of that name.
     - `leading`: every (T // steps)-th index from 0, which leaves out the last; diffusers' default for DDIM.
     - `uniform` (default of Flow): evenly spaced in the process's own time; for VP diffusers' `linspace`.
-    - `karras` (default of EDM): $r_i = (r_{max}^{1/\rho} + \frac{i}{n-1} (r_{min}^{1/\rho} - r_{max}^{1/\rho}))^\rho$, then clean. Not for Flow, whose
-      noise ratio has no largest value.
+    - `karras` (default of EDM): noise ratios
+      $r_i = (r_{max}^{1/\rho} + \frac{i}{n-1} (r_{min}^{1/\rho} - r_{max}^{1/\rho}))^\rho$, then clean. Not for Flow,
+      whose noise ratio has no largest value.
 
     Args:
         process: the process.
@@ -27,7 +29,7 @@ def time_grid(process: Process, steps: int, spacing: Spacing | None = None, rho:
         rho: exponent of `karras`.
 
     Raises:
-        ValueError: on an unknown spacing, one that the process does not have, or steps out of range.
+        ValueError: on an unknown spacing, one that the process does not have, or steps or rho out of range.
 
     Example:
         >>> from passband import VP, Flow
@@ -35,7 +37,8 @@ def time_grid(process: Process, steps: int, spacing: Spacing | None = None, rho:
         >>> time_grid(VP(), 4).tolist(), time_grid(Flow(data_at=1), 2).tolist()
         ([999.0, 749.0, 499.0, 249.0, -1.0], [0.0, 0.5, 1.0])
 
-    Source: Karras et al. 2022 (arXiv:2206.00364), Eq. 5; Lin et al. 2024 (arXiv:2305.08891), Table 2, for VP's spacings.
+    Source: Karras et al. 2022 (arXiv:2206.00364), Eq. 5; Lin et al. 2024 (arXiv:2305.08891), Table 2, for VP's
+    spacings.
     """
     spacing = spacing or default_spacing(process)
     check_choice("spacing", spacing, get_args(Spacing))
@@ -47,6 +50,8 @@ def time_grid(process: Process, steps: int, spacing: Spacing | None = None, rho:
     elif isinstance(process, VP):
         times = _indices(process.steps, steps, spacing)
     elif spacing == "uniform":
+        if not math.isfinite(process.clean_time):
+            raise ValueError(f"spacing 'uniform' needs a finite time without noise, which {process!r} does not have")
         times = torch.linspace(process.noise_time, process.clean_time, steps + 1, dtype=torch.float64)[:-1]
     else:
         raise ValueError(f"spacing {spacing!r} counts the indices of a VP process; use 'uniform' for {process!r}")
@@ -69,6 +74,8 @@ def _indices(count: int, steps: int, spacing: Spacing) -> Tensor:
 
 
 def _karras(process: Process, steps: int, rho: float) -> Tensor:
+    if not rho > 0:
+        raise ValueError(f"rho must be positive, got {rho}")
     ratio = torch.as_tensor(_ratio_range(process), dtype=torch.float64) ** (1 / rho)
     largest, smallest = ratio
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)

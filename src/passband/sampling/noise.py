@@ -1,4 +1,4 @@
-"""Noise that depends on each sample's own seed alone: not on the batch, the split of it, or the process that draws it."""
+"""Noise that depends on each sample's own seed alone: not on the batch, its split, or the process that draws it."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,9 @@ class SampleNoise:
     """One generator per sample.
 
     Args:
-        seeds: one seed per sample.
-        device: where the generators live; the same seed gives other numbers on another device, so the default is the CPU everywhere.
+        seeds: one seed per sample; PyTorch's generators on the CPU tell seeds apart by their lowest 32 bits.
+        device: where the generators live; the same seed gives other numbers on another device, so the default is the
+            CPU everywhere.
 
     Raises:
         ValueError: if there are no seeds.

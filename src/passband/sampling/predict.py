@@ -17,7 +17,8 @@ def predict(
     """One network output, `model(scaled input, times, **conditioning)`.
 
     Args:
-        model: a callable of (input, times); it returns a tensor, a diffusers output with `.sample`, or a tuple that starts with it.
+        model: a callable of (input, times); it returns a tensor, a diffusers output with `.sample`, or a tuple that
+            starts with it.
         process: says how the input is scaled and which time the network is given.
         noisy: x_t, (batch, channels, *spatial).
         t: times, a number or (batch,).
@@ -28,13 +29,15 @@ def predict(
         TypeError: if the output is no tensor.
 
     """
+    if isinstance(t, float):
+        t = torch.tensor(t, dtype=torch.float64)  # by default it would be rounded to float32
+    scaled = process.scale_input(noisy, t)
     times = process.model_time(t).to(noisy.device).reshape(-1).expand(noisy.shape[0])
     if times.dtype == torch.float64 and noisy.dtype != torch.float64:
         times = times.float()
-    scaled = process.scale_input(noisy, t)
     output = model(scaled.to(model_dtype(model, scaled.dtype)), times, **(conditioning or {}))
     pred = getattr(output, "sample", output)
-    pred = pred[0] if isinstance(pred, tuple) else pred
+    pred = pred[0] if isinstance(pred, tuple) and pred else pred
     if not isinstance(pred, Tensor):
         raise TypeError(f"the model must return a tensor or an output with .sample, got {type(output).__name__}")
     if pred.shape != noisy.shape:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from passband._checks import check_choice
+from passband._numerics import upcast
 from passband.process import Process
 from passband.sampling.grid import Spacing, time_grid
 from passband.sampling.noise import SampleNoise
@@ -67,7 +69,8 @@ def sample(
 ) -> Tensor:
     r"""Draw samples from a trained network.
 
-    Sample i depends on seeds[i] alone: a split of the batch gives the same samples (as far as the network's own arithmetic does).
+    Sample i depends on seeds[i] alone: a split of the batch gives the same samples (as far as the network's own
+    arithmetic does).
 
     Args:
         model: a callable of (input, times, \*\*conditioning), such as a diffusers U-Net, in evaluation mode.
@@ -83,7 +86,7 @@ def sample(
         clip: clamp each clean estimate to [-clip, clip].
         batch_size: largest number of samples at once; default: all.
         device: where to sample.
-        dtype: dtype of the samples between steps; the network gets its own parameters' dtype.
+        dtype: dtype of the samples between steps, float32 or float64; the network gets its own parameters' dtype.
         on_step: called with (steps done, steps in all) after each step of each batch.
 
     Returns:
@@ -121,7 +124,7 @@ def sample(
             return noise.normal(shape, dtype).to(device)
 
         x = process.initial(normal(), grid[0])
-        for t, s in zip(grid[:-1], grid[1:], strict=True):
+        for t, s in pairwise(grid):
             x = solver.step(denoise, process, x, t, s, normal, len(grid) - 1)
             report()
         batches.append(x)
@@ -134,7 +137,7 @@ def _denoiser(
     def denoise(x: Tensor, t: float) -> Tensor:
         pred = predict(model, process, x, t, conditioning)
         if guidance is not None and guidance.active(process, t):
-            plain = predict(model, process, x, t, guidance.unconditional)
+            pred, plain = upcast(pred, predict(model, process, x, t, guidance.unconditional))
             pred = plain + guidance.scale * (pred - plain)
         estimate = process.clean_estimate(x, pred, t)
         return estimate if clip is None else estimate.clamp(-clip, clip)

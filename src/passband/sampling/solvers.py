@@ -51,8 +51,8 @@ class Euler:
 class Heun:
     r"""The second-order step, with optional churn (EDM's Algorithms 1 and 2).
 
-    For EDM and VP it averages $d(x/\alpha)/dr$ over the noise ratio r; for Flow dx/dt over its own time. A step into the clean
-    end is Euler's.
+    For EDM and VP it averages $d(x/\alpha)/dr$ over the noise ratio r; for Flow dx/dt over its own time. A step into
+    the clean end is Euler's.
 
     Args:
         churn: EDM's $S_{churn}$: how much fresh noise a whole run adds; 0 is deterministic. Not for Flow.
@@ -118,7 +118,10 @@ class Heun:
 
 
 class Ancestral:
-    r"""The stochastic step of DDPM: part of the noise is drawn anew, $\tilde\sigma^2 = \eta^2 \frac{\sigma_s^2}{\sigma_t^2} (\sigma_t^2 - \frac{\alpha_t^2}{\alpha_s^2} \sigma_s^2)$.
+    r"""The stochastic step of DDPM: part of the noise is drawn anew.
+
+    The variance of that part is
+    $\eta^2 \frac{\sigma_s^2}{\sigma_t^2} (\sigma_t^2 - \frac{\alpha_t^2}{\alpha_s^2} \sigma_s^2)$.
 
     Args:
         eta: 1 is DDPM (its smaller, posterior variance), 0 is Euler.

@@ -67,7 +67,7 @@ def batches(
     positioned = _Positioned(dataset, seed, flip)
     share = _Share(start, stop, batch_size, rank, world_size)
     pin = torch.cuda.is_available()
-    loader = DataLoader(positioned, batch_sampler=share, num_workers=workers, pin_memory=pin)  # type: ignore[arg-type]
+    loader = DataLoader(positioned, batch_sampler=share, num_workers=workers, pin_memory=pin)
     for clean, positions in loader:
         _check_finite(clean, positions, positioned.order)
         yield Batch(clean, positions)

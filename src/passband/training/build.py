@@ -1,5 +1,6 @@
 """From a recipe's settings to the objects that they name."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -65,24 +66,24 @@ def build_model(settings: config.UNetModel, shape: tuple[int, int, int], seed: i
 
     Raises:
         ValueError: if a pretrained network has other channels than the data.
-        OSError: if there is no saved network at `pretrained`.
+        OSError: if there is no saved network at `pretrained`, or it is damaged.
 
     """
-    diffusers = import_extra("diffusers", "train")
     channels, height, width = shape
     if settings.pretrained is not None:
-        model = diffusers.UNet2DModel.from_pretrained(settings.pretrained, local_files_only=True)
+        model = load_network(settings.pretrained)
         if model.config["in_channels"] != channels:
             raise ValueError(
                 f"the network at {str(settings.pretrained)!r} has {model.config['in_channels']} channels, the data "
                 f"{channels}; set data.channels"
             )
-        return model  # type: ignore[no-any-return]
+        return model
+    diffusers = import_extra("diffusers", "train")
     levels = range(len(settings.block_out_channels))
     attention = [level in settings.attention_levels for level in levels]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return diffusers.UNet2DModel(  # type: ignore[no-any-return]
+        return diffusers.UNet2DModel(
             sample_size=(height, width),
             in_channels=channels,
             out_channels=channels,
@@ -95,6 +96,29 @@ def build_model(settings: config.UNetModel, shape: tuple[int, int, int], seed: i
             norm_num_groups=settings.norm_num_groups,
             dropout=settings.dropout,
         )
+
+
+def load_network(folder: Path) -> "UNet2DModel":
+    """A U-Net as diffusers saves it, from safetensors alone: nothing is unpickled.
+
+    Raises:
+        OSError: if there is none, or it is damaged.
+        ValueError: if its weights do not fit its configuration.
+
+    """
+    diffusers = import_extra("diffusers", "train")
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(
+            f"there is no saved network at {str(folder)!r}: expected a folder with config.json and *.safetensors"
+        )
+    model, found = diffusers.UNet2DModel.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    if found["missing_keys"]:
+        raise ValueError(
+            f"the network at {str(folder)!r} lacks the weights {sorted(found['missing_keys'])[:3]} and more"
+        )
+    return model
 
 
 def build_regularizer(settings: config.RegularizerSettings | None) -> SpectralRegularizer | None:

@@ -16,7 +16,7 @@ class CheckpointError(RuntimeError):
 
 
 def save_state(state: object, folder: Path, name: str) -> None:
-    """Write nested dicts, lists, numbers, strings and tensors as NAME.safetensors (tensors) and NAME.json (the rest)."""
+    """Write nested dicts, lists, numbers, strings and tensors: these as NAME.safetensors, the rest as NAME.json."""
     tensors: dict[str, Tensor] = {}
     plain = _flatten(state, tensors)
     save_file(tensors, folder / f"{name}.safetensors")
@@ -33,10 +33,15 @@ def load_state(folder: Path, name: str) -> Any:
     try:
         tensors = load_file(folder / f"{name}.safetensors")
         return _unflatten(json.loads((folder / f"{name}.json").read_text()), tensors)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"the checkpoint {str(folder)!r} cannot be read ({error}); delete that folder to resume from the one before it"
-        ) from error
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(folder, error) from error
+
+
+def damaged(folder: Path, error: Exception) -> CheckpointError:
+    """What to say of a checkpoint that cannot be read."""
+    return CheckpointError(
+        f"the checkpoint {str(folder)!r} cannot be read ({error}); delete that folder to resume from the one before it"
+    )
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
@@ -53,11 +58,13 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
         write(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if not isinstance(error, OSError | SafetensorError):
+            raise
         raise CheckpointError(
             f"could not write the checkpoint {str(target)!r} ({error}); earlier checkpoints are untouched: "
-            "make room or choose another --output, then resume"
+            "make room or choose another --out, then resume"
         ) from error
 
 
@@ -102,4 +109,3 @@ def _unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "dict":
         return {key: _unflatten(item, tensors) for key, item in content}
     return [_unflatten(item, tensors) for item in content]
-

@@ -1,13 +1,23 @@
 """Recipes: typed, validated, read from YAML and changed by dotted overrides."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from passband._checks import nearest
 from passband.process import Prediction
@@ -20,17 +30,29 @@ class RecipeError(ValueError):
 class Settings(BaseModel):
     """The base of all settings: unknown keys are errors that name the nearest known one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _known_keys(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            for key in values:
-                if key not in cls.model_fields:
-                    known = ", ".join(cls.model_fields)
-                    raise ValueError(f"unknown key {key!r}{nearest(str(key), cls.model_fields)}; known keys: {known}")
-        return values
+    def _known_keys(cls, values: Any, handler: Callable[[Any], Any]) -> Any:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            faults = [cls._named(dict(fault)) for fault in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(error.title, faults) from None
+
+    @classmethod
+    def _named(cls, fault: dict[str, Any]) -> InitErrorDetails:
+        """The fault as it was found, an unknown key of these settings with the nearest known one."""
+        where: tuple[int | str, ...] = fault["loc"]
+        message, kind = str(fault["msg"]), fault["type"]
+        if kind == "extra_forbidden" and len(where) == 1:
+            key, known = str(where[0]), ", ".join(cls.model_fields)
+            message = f"unknown key {key!r}{nearest(key, cls.model_fields)}; known keys: {known}"
+            where, kind = (), "unknown_key"
+        # As a value, since braces in a message would be taken for a template.
+        plain = PydanticCustomError(kind, "{message}", {**fault.get("ctx", {}), "message": message})
+        return InitErrorDetails(type=plain, loc=where, input=fault["input"])
 
 
 class ImagesData(Settings):
@@ -95,13 +117,31 @@ class UNetModel(Settings):
 
     name: Literal["unet"] = "unet"
     pretrained: Path | None = None
-    block_out_channels: tuple[int, ...] = (64, 128, 256)
+    block_out_channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((64, 128, 256), min_length=1)
     layers_per_block: int = Field(2, ge=1)
     attention_levels: tuple[int, ...] = ()
     mid_attention: bool = True
     attention_head_dim: int = Field(32, ge=1)
     norm_num_groups: int = Field(32, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "UNetModel":
+        if self.pretrained is not None:
+            return self
+        widths, groups, head = self.block_out_channels, self.norm_num_groups, self.attention_head_dim
+        unknown = [level for level in self.attention_levels if not 0 <= level < len(widths)]
+        if unknown:
+            raise ValueError(f"attention_levels {unknown} do not exist: the levels are 0 (finest) to {len(widths) - 1}")
+        if any(width % groups for width in widths):
+            raise ValueError(f"block_out_channels {widths} must be multiples of norm_num_groups, {groups}")
+        attended = [widths[level] for level in self.attention_levels] + [widths[-1]] * self.mid_attention
+        if attended and min(attended) < head:
+            raise ValueError(
+                f"attention_head_dim {head} exceeds the {min(attended)} channels of a level with attention: lower it, "
+                "or take the attention out (attention_levels, mid_attention)"
+            )
+        return self
 
 
 class AmplitudeTerm(Settings):
@@ -163,6 +203,29 @@ class ShareWeightSettings(Settings):
     share: float = Field(gt=0)
 
 
+def _weight_kind(weight: object) -> str | None:
+    if isinstance(weight, EDMWeightSettings | ShareWeightSettings):
+        return "by_level" if isinstance(weight, EDMWeightSettings) else "by_share"
+    if isinstance(weight, dict):
+        return "by_level" if "edm" in weight else "by_share"
+    if weight == "edm":
+        return "name"
+    return "number" if isinstance(weight, int | float) else None
+
+
+WeightSettings = Annotated[
+    Annotated[Annotated[float, Field(ge=0)], Tag("number")]
+    | Annotated[Literal["edm"], Tag("name")]
+    | Annotated[EDMWeightSettings, Tag("by_level")]
+    | Annotated[ShareWeightSettings, Tag("by_share")],
+    Discriminator(
+        _weight_kind,
+        custom_error_type="weight",
+        custom_error_message="a weight is a number, 'edm', {edm: NUMBER} or {share: NUMBER}",
+    ),
+]
+
+
 class GateSettings(Settings):
     """A gate on the noise ratio."""
 
@@ -173,16 +236,23 @@ class GateSettings(Settings):
 class RegularizerSettings(Settings):
     """The spectral term: the sum of its losses, each times its scale."""
 
-    losses: tuple[Term, ...] = Field(min_length=1)
-    weight: Annotated[float, Field(ge=0)] | Literal["edm"] | EDMWeightSettings | ShareWeightSettings = 0.01
+    losses: tuple[Term, ...]
+    weight: WeightSettings = 0.01
     gate: GateSettings | None = None
+
+    @field_validator("losses")
+    @classmethod
+    def _some(cls, losses: tuple[Term, ...]) -> tuple[Term, ...]:
+        if not losses:
+            raise ValueError("give at least one loss, or set regularizer to null")
+        return losses
 
 
 class OptimizerSettings(Settings):
     """AdamW with a linear warm-up to a constant learning rate."""
 
     lr: float = Field(2e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(0, ge=0)
     clip_norm: float | None = Field(1.0, gt=0)
@@ -248,7 +318,7 @@ class Recipe(Settings):
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply dotted overrides such as `optimizer.lr=1e-4` or `regularizer=null`.
+    r"""Read a recipe and apply dotted overrides such as `optimizer.lr=1e-4` or `regularizer=null`.
 
     Args:
         path: a YAML file.
@@ -261,7 +331,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Example:
         >>> import tempfile, pathlib
         >>> from passband.training import load_recipe
-        >>> text = "name: boards\\ndata: {name: checkerboard}\\nprocess: {name: vp}\\n"
+        >>> text = "name: boards\ndata: {name: checkerboard}\nprocess: {name: vp}\n"
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = pathlib.Path(folder, "recipe.yaml")
         ...     _ = file.write_text(text)
@@ -271,15 +341,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     file = Path(path)
     if not file.is_file():
-        raise RecipeError(f"there is no recipe at {str(path)!r}: give the path of a YAML file, such as recipes/NAME.yaml")
-    try:
-        tree = OmegaConf.load(file)
-        for text in overrides:
-            key, value = _override(text)
-            OmegaConf.update(tree, key, value, merge=False, force_add=True)
-        values = OmegaConf.to_container(tree, resolve=True)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, IndexError, TypeError) as error:
-        raise RecipeError(f"{str(path)!r} cannot be read as a YAML recipe with these overrides: {error}") from error
+        raise RecipeError(
+            f"there is no recipe at {str(path)!r}: give the path of a YAML file, such as recipes/NAME.yaml"
+        )
+    values = _read(file, [_override(text) for text in overrides])
     if not isinstance(values, dict):
         raise RecipeError(f"a recipe is a mapping of settings, got a {type(values).__name__} in {str(path)!r}")
     return make_recipe({str(key): value for key, value in values.items()}, source=str(path))
@@ -295,20 +360,70 @@ def make_recipe(values: dict[str, Any], source: str = "the recipe") -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        faults = "\n".join(f"  {_describe(dict(fault))}" for fault in error.errors(include_url=False))
+        faults = "\n".join(f"  {_describe(dict(fault), values)}" for fault in error.errors(include_url=False))
         raise RecipeError(f"{source} is not valid:\n{faults}") from error
+
+
+_UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, IndexError, TypeError)
 
 
 def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise RecipeError(f"an override is key=value, such as optimizer.lr=1e-4; got {text!r}")
-    # OmegaConf's YAML, in which 1e-4 is a number.
-    return key, OmegaConf.from_dotlist([f"value={value}"])["value"]
+    try:
+        # OmegaConf's YAML, in which 1e-4 is a number.
+        return key, OmegaConf.from_dotlist([f"value={value}"])["value"]
+    except _UNREADABLE as error:
+        raise RecipeError(f"the override {text!r} cannot be read: {_first_line(error)}") from error
 
 
-def _describe(fault: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
+def _read(file: Path, overrides: Sequence[tuple[str, Any]]) -> object:
+    try:
+        tree = OmegaConf.load(file)
+    except _UNREADABLE as error:
+        raise RecipeError(f"{str(file)!r} cannot be read as a YAML recipe: {error}") from error
+    for key, value in overrides:
+        try:
+            OmegaConf.update(tree, key, value, merge=False, force_add=True)
+        except _UNREADABLE as error:
+            raise RecipeError(f"the override of {key!r} does not fit {str(file)!r}: {_first_line(error)}") from error
+    try:
+        return OmegaConf.to_container(tree, resolve=True)
+    except _UNREADABLE as error:
+        raise RecipeError(f"{str(file)!r} cannot be resolved: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "problem", None) or error).partition("\n")[0]
+
+
+def _describe(fault: dict[str, Any], values: dict[str, Any]) -> str:
+    where = _setting(fault, values)
     message = str(fault["msg"]).removeprefix("Value error, ")
-    got = "" if fault["type"] in ("missing", "value_error") else f" (got {fault['input']!r})"
-    return f"{where}: {message}{got}" if where else f"{message}{got}"
+    got = f" (got {fault['input']!r})"
+    match fault["type"]:
+        case "union_tag_not_found":
+            where, message, got = [*where, "name"], "Field required", ""
+        case "union_tag_invalid":
+            name, known = str(fault["ctx"]["tag"]), str(fault["ctx"]["expected_tags"])
+            hint = nearest(name, known.replace("'", "").split(", "))
+            where, message, got = [*where, "name"], f"unknown name {name!r}{hint}; expected one of {known}", ""
+        case "missing" | "value_error" | "unknown_key":
+            got = ""
+    return f"{'.'.join(where)}: {message}{got}" if where else f"{message}{got}"
+
+
+def _setting(fault: dict[str, Any], values: dict[str, Any]) -> list[str]:
+    """The setting's keys as written in the recipe: without the names of union members, which pydantic puts between."""
+    found: list[str] = []
+    inside: Any = values
+    for part in fault["loc"]:
+        if (isinstance(inside, dict) and part in inside) or (
+            isinstance(inside, list | tuple) and isinstance(part, int)
+        ):
+            inside = inside[part]
+        elif fault["type"] != "missing" or part != fault["loc"][-1]:
+            continue
+        found.append(str(part))
+    return found

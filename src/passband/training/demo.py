@@ -1,4 +1,4 @@
-"""The checkerboard experiment: one DDPM trained with and without a spectral term, same seeds and budget, measured along the way."""
+"""The checkerboard experiment: one DDPM with and without a spectral term, on the same seeds and budget."""
 
 import json
 import multiprocessing
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from passband.data import ImageFolder, checkerboard_patterns, checkerboards, save_image
 from passband.metrics import MeanPSD, leakage, log_spectral_distance, pattern_distance
+from passband.reports.page import write_file
 from passband.training.config import Recipe, make_recipe
 from passband.training.run_folder import RunFolder
 from passband.training.trainer import Trainer
@@ -143,8 +144,8 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Train and measure every run, several at a time, and return all results.
 
-    Each run computes on one thread, so the numbers do not depend on how many go at once. What is finished is kept in root:
-    an interrupted experiment continues where it stopped.
+    Each run computes on one thread, so the numbers do not depend on how many go at once. What is finished is kept in
+    root: an interrupted experiment continues where it stopped.
 
     Args:
         experiment: what to run.
@@ -153,10 +154,14 @@ def run_experiment(
         on_progress: called about twice a second.
 
     Returns:
-        Plain data: settings, truth, measurements of each run, paired comparisons, seconds, machine.
+        Plain data: settings, truth, measurements of each run, paired comparisons, seconds, workers.
+
+    Raises:
+        ValueError: if root holds runs with other settings.
 
     """
     started = time.monotonic()
+    _check_folders(experiment, root)
     count = min(workers or os.cpu_count() or 1, len(experiment.runs))
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_run, experiment, arm, seed, root) for arm, seed in experiment.runs]
@@ -180,7 +185,8 @@ def summarize(experiment: Experiment, runs: Sequence[dict[str, Any]]) -> dict[st
         "truth": {"psd": truth.psd.tolist()},
         "true_samples": truth.measure(fresh),
         "lsd_per_seed": [
-            {"seed": seed} | {run["arm"]: [stage["lsd"] for stage in run["stages"]] for run in runs if run["seed"] == seed}
+            {"seed": seed}
+            | {run["arm"]: [stage["lsd"] for stage in run["stages"]] for run in runs if run["seed"] == seed}
             for seed in experiment.seeds
         ],
         "runs": list(runs),
@@ -209,7 +215,9 @@ def _paired(experiment: Experiment, runs: Sequence[dict[str, Any]]) -> Iterator[
 
 
 def _values(runs: Sequence[dict[str, Any]], arm: str, place: int, measure: str) -> Tensor:
-    found = [run["stages"][place][measure] for run in sorted(runs, key=lambda run: int(run["seed"])) if run["arm"] == arm]
+    found = [
+        run["stages"][place][measure] for run in sorted(runs, key=lambda run: int(run["seed"])) if run["arm"] == arm
+    ]
     return torch.tensor(found, dtype=torch.float64)
 
 
@@ -220,12 +228,17 @@ def _run(experiment: Experiment, arm: str, seed: int, root: Path) -> dict[str, A
     file = folder.root / "result.json"
     result: dict[str, Any] = {"arm": arm, "seed": seed, "stages": []}
     recipe = experiment.recipe(arm, seed)
-    if file.is_file() and folder.recipe_file.is_file() and folder.recipe() == recipe:
+    if file.is_file():
         result = json.loads(file.read_text())
-    if len(result["stages"]) == len(STAGES):
+    missing = experiment.steps[len(result["stages"]) :]
+    if not missing:
         return result
     truth, trainer = Truth(experiment), Trainer(recipe, folder.root, resume=True)
-    for steps in experiment.steps[len(result["stages"]) :]:
+    if trainer.step > missing[0]:
+        raise ValueError(
+            f"{str(folder.root)!r} is trained beyond step {missing[0]}, but the measurement there is lost: delete it"
+        )
+    for steps in missing:
         started = time.monotonic()
         trainer.train(until=steps)
         trained = time.monotonic()
@@ -237,8 +250,18 @@ def _run(experiment: Experiment, arm: str, seed: int, root: Path) -> dict[str, A
         )
         for number, image in enumerate(images[:PICTURES]):
             save_image(image.nan_to_num(), folder.samples / f"step-{steps:08d}" / f"{number:02d}.png")
-        file.write_text(json.dumps(result))
+        write_file(file, json.dumps(result).encode())
     return result
+
+
+def _check_folders(experiment: Experiment, root: Path) -> None:
+    for arm, seed in experiment.runs:
+        folder = _folder(root, arm, seed)
+        if folder.recipe_file.is_file() and folder.recipe() != experiment.recipe(arm, seed):
+            raise ValueError(
+                f"{str(folder.root)!r} holds a run with other settings, which would not compare: choose another --out, "
+                "or delete that folder"
+            )
 
 
 def _watch(

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from passband._checks import import_extra
 from passband.process import Process
-from passband.training.build import build_process
+from passband.training.build import build_process, load_network
 from passband.training.checkpoint import CheckpointError, checkpoint_folder, checkpoints
 from passband.training.config import Recipe
 from passband.training.run_folder import RunFolder
@@ -46,9 +45,8 @@ def restore(root: str | Path, *, step: int | None = None, averaged: bool = True)
         )
     step = steps[-1] if step is None else step
     weights = checkpoint_folder(folder.checkpoints, step) / ("ema" if averaged else "unet")
-    diffusers = import_extra("diffusers", "train")
     try:
-        model = diffusers.UNet2DModel.from_pretrained(weights, local_files_only=True)
+        model = load_network(weights)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"the weights in {str(weights)!r} cannot be read: {error}") from error
     return Restored(model.eval(), build_process(recipe.process), recipe, step)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from passband.reports.page import write_file
 from passband.training.checkpoint import checkpoints
 from passband.training.config import Recipe, RecipeError, load_recipe
 
@@ -12,6 +13,7 @@ _FREE = {
     ("name",),
     ("data", "path"),
     ("data", "workers"),
+    ("data", "strict"),
     ("sampling",),
     ("training", "steps"),
     ("training", "log_every"),
@@ -50,7 +52,9 @@ class RunFolder:
 
         """
         if not self.recipe_file.is_file():
-            raise RecipeError(f"{str(self.root)!r} is no run folder: it holds no recipe.yaml; give the folder that passband train wrote")
+            raise RecipeError(
+                f"{str(self.root)!r} is no run folder: it holds no recipe.yaml; give one that passband train wrote"
+            )
         return load_recipe(self.recipe_file)
 
     def start(self, recipe: Recipe) -> None:
@@ -62,11 +66,10 @@ class RunFolder:
         """
         if self.latest() is not None:
             raise RecipeError(
-                f"{str(self.root)!r} holds a run already: continue it with --resume, or choose another --output"
+                f"{str(self.root)!r} holds a run already: continue it with --resume, or choose another --out"
             )
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.recipe_file.write_text(recipe.to_yaml())
-        self.log_file.write_text("")
+        write_file(self.recipe_file, recipe.to_yaml().encode())
+        write_file(self.log_file, b"")
 
     def resume(self, recipe: Recipe) -> None:
         """Check that the recipe continues this run, and cut the log back to its newest checkpoint.
@@ -80,12 +83,12 @@ class RunFolder:
             raise RecipeError(
                 "the run was started with other settings, so it cannot be resumed with these: "
                 + "; ".join(changed)
-                + "; change them back, or start another run with another --output"
+                + "; change them back, or start another run with another --out"
             )
-        self.recipe_file.write_text(recipe.to_yaml())
+        write_file(self.recipe_file, recipe.to_yaml().encode())
         latest = self.latest()
         kept = [entry for entry in self.log() if entry["step"] <= (latest[0] if latest else 0)]
-        self.log_file.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        write_file(self.log_file, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
     def append(self, entry: Mapping[str, float]) -> None:
         """Add a line to the log."""
@@ -99,9 +102,11 @@ class RunFolder:
         entries = []
         for line in self.log_file.read_text().splitlines():
             try:
-                entries.append(json.loads(line))
+                entry = json.loads(line)
             except ValueError:
                 continue  # A line that was cut off when the run was killed.
+            if isinstance(entry, dict):  # The rest of a line that was cut off may be a number.
+                entries.append(entry)
         return entries
 
 

@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import pywt
-import torch
 
 from passband._checks import nearest
 
@@ -33,7 +32,8 @@ def _pairs(wavelet: str, analysis_gain: float) -> tuple[tuple[Taps, Taps], tuple
     return _load(wavelet, analysis_gain)
 
 
-torch.compiler.assume_constant_result(_pairs)  # type: ignore[no-untyped-call]  # PyWavelets cannot be traced
+# PyWavelets cannot be traced. This is all that torch.compiler.assume_constant_result does, without importing Dynamo (a second).
+_pairs._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,431 @@
+"""The training loop: equal to one written by hand, to itself after an interruption, and whole whatever goes wrong."""
+
+import errno
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from diffusers import UNet2DModel
+from PIL import Image
+from torch import Tensor
+
+from passband._seeds import seed_for
+from passband.training import (
+    CheckpointError,
+    NonFiniteLossError,
+    RecipeError,
+    RunFolder,
+    Trainer,
+    TrainingInterrupted,
+    denoising_loss,
+    trainer as trainer_module,
+)
+from passband.training.batches import batches
+from passband.training.build import build_dataset, build_model, build_process, build_regularizer
+from passband.training.images import Losses
+
+
+def steps(root: Path) -> list[str]:
+    return sorted(folder.name for folder in (root / "checkpoints").iterdir())
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """Everything in a run's last checkpoint, and its log."""
+    last = RunFolder(root).latest()
+    assert last is not None
+    found = {str(file.relative_to(last[1])): file.read_bytes() for file in last[1].rglob("*") if file.is_file()}
+    return found | {"log": (root / "log.jsonl").read_bytes()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+# What training does.
+
+
+@pytest.mark.parametrize("process", ["vp", "edm", "flow"])
+def test_equals_a_loop_written_by_hand(tiny, tmp_path: Path, process: str):
+    changes: dict[str, Any] = {"process": {"name": process}, "model": {"dropout": 0.0}, "training": {"seed": 4}}
+    recipe = tiny(**changes, optimizer={"clip_norm": 0.1, "weight_decay": 0.01, "betas": [0.8, 0.9]})
+    trainer = Trainer(recipe, tmp_path)
+    trainer.train(until=5)
+
+    network = build_model(recipe.model, recipe.sample_shape, seed_for(4, 0, "model"))
+    optimizer = torch.optim.AdamW(network.parameters(), 1.0, (0.8, 0.9), weight_decay=0.01)
+    parts = build_process(recipe.process), build_regularizer(recipe.regularizer)
+    average: dict[str, Tensor] = {}
+    for step, batch in enumerate(batches(build_dataset(recipe.data), 0, 5, 2, seed=4)):
+        loss = denoising_loss(network.train(), *parts, batch, 4).total
+        optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 3)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 0.1)
+        optimizer.step()
+        now = {name: value.clone() for name, value in network.state_dict().items()}
+        average = {name: 0.5 * average[name] + 0.5 * value for name, value in now.items()} if average else now
+    assert same(trainer.network.state_dict(), network.state_dict())
+    for name, value in trainer.averaged.state_dict().items():
+        torch.testing.assert_close(value, average[name])
+
+
+def test_training_learns(tiny, tmp_path: Path):
+    changes: dict[str, Any] = {"training": {"steps": 60, "batch_size": 8, "save_every": 60, "sample_every": None}}
+    Trainer(tiny(**changes, optimizer={"lr": 5e-3}), tmp_path).train()
+    log = RunFolder(tmp_path).log()
+    first, last = (sum(entry["base"] for entry in part) / 10 for part in (log[:10], log[-10:]))
+    assert last < 0.7 * first
+
+
+def test_dropout_is_on_in_training_and_off_in_sampling(finished: Path, tiny, tmp_path: Path):
+    without = Trainer(tiny(model={"dropout": 0.0}), tmp_path)
+    without.train()
+    assert RunFolder(finished).log()[0]["base"] != RunFolder(tmp_path).log()[0]["base"]
+    trainer = Trainer(tiny(), copied(finished, tmp_path), resume=True)
+    trainer.model.train()
+    assert torch.equal(trainer.sample(range(2), averaged=False), trainer.sample(range(2), averaged=False))
+    assert trainer.network.training
+
+
+def test_the_folder_tells_the_run(finished: Path, tiny):
+    folder = RunFolder(finished)
+    assert folder.recipe() == tiny()
+    assert [entry["step"] for entry in folder.log()] == [1, 2, 3, 4, 5, 6]
+    assert all(set(entry) == {"step", "base", "spectral", "spectral/amplitude"} for entry in folder.log())
+    assert all(entry["spectral"] == pytest.approx(0.01 * entry["spectral/amplitude"]) for entry in folder.log())
+    assert steps(finished) == ["step-00000004", "step-00000006"]  # keep_checkpoints: 2
+    grids = sorted((finished / "samples").iterdir())
+    assert [grid.name for grid in grids] == ["step-00000003.png", "step-00000006.png"]
+    with Image.open(grids[0]) as image:
+        assert image.width * image.height >= 2 * 16 * 16
+
+
+def test_only_the_checkpoints_asked_for_are_kept(tiny, tmp_path: Path):
+    Trainer(tiny(training={"save_every": 1, "keep_checkpoints": 3, "sample_every": None}), tmp_path).train()
+    assert steps(tmp_path) == ["step-00000004", "step-00000005", "step-00000006"]
+    assert list(tmp_path.glob("samples/*")) == []
+
+
+def test_logging_is_as_sparse_as_asked_and_has_the_last_step(tiny, tmp_path: Path):
+    seen = []
+    trainer = Trainer(tiny(training={"log_every": 4, "sample_every": None}, regularizer=None), tmp_path)
+    trainer.train(on_log=lambda step, entry: seen.append((step, entry)))
+    assert [step for step, _ in seen] == [4, 6]
+    assert [entry for _, entry in seen] == RunFolder(tmp_path).log()
+    assert all(set(entry) == {"step", "base"} for _, entry in seen)
+
+
+def test_checkpoints_load_with_diffusers(finished: Path, tiny, tmp_path: Path):
+    trainer = Trainer(tiny(), copied(finished, tmp_path), resume=True)
+    last = finished / "checkpoints" / "step-00000006"
+    for name, network in (("unet", trainer.network), ("ema", trainer.averaged)):
+        loaded = UNet2DModel.from_pretrained(last / name, use_safetensors=True)
+        assert same(loaded.state_dict(), network.state_dict())
+    assert not same(trainer.network.state_dict(), trainer.averaged.state_dict())
+    assert {file.suffix for file in last.rglob("*") if file.is_file()} == {".json", ".safetensors"}
+
+
+def test_a_pretrained_network_is_where_training_starts(finished: Path, tiny, tmp_path: Path):
+    start = finished / "checkpoints" / "step-00000006" / "ema"
+    trainer = Trainer(tiny(model={"pretrained": str(start)}), tmp_path)
+    assert same(trainer.network.state_dict(), UNet2DModel.from_pretrained(start).state_dict())
+
+
+def test_tensorboard_gets_what_the_log_gets(tiny, tmp_path: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = tiny(training={"tensorboard": True, "steps": 2, "sample_every": None})
+    Trainer(recipe, tmp_path).train()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("base")]
+    assert found == [(entry["step"], pytest.approx(entry["base"])) for entry in RunFolder(tmp_path).log()]
+    assert set(events.Tags()["scalars"]) == {"base", "spectral", "spectral/amplitude"}
+
+
+def test_bfloat16(tiny, tmp_path: Path):
+    AcceleratorState._reset_state()
+    try:
+        trainer = Trainer(tiny(training={"precision": "bf16", "steps": 2}), tmp_path)
+        trainer.train()
+    finally:
+        AcceleratorState._reset_state()
+    assert {weight.dtype for weight in trainer.network.parameters()} == {torch.float32}
+    full = Trainer(tiny(training={"steps": 2}), tmp_path / "full")
+    full.train()
+    logs = [RunFolder(root).log()[0]["base"] for root in (tmp_path, tmp_path / "full")]
+    assert logs[0] != logs[1]
+    assert logs[0] == pytest.approx(logs[1], rel=0.05)
+
+
+# Interrupted and resumed.
+
+
+def test_stages_give_the_bits_of_one_go(finished: Path, tiny, tmp_path: Path):
+    Trainer(tiny(), tmp_path).train(until=2)
+    resumed = Trainer(tiny(), tmp_path, resume=True)
+    resumed.train(until=3)
+    resumed.train(until=4)
+    assert resumed.step == 4
+    Trainer(tiny(), tmp_path, resume=True).train()
+    assert files(tmp_path) == files(finished)
+
+
+def test_a_killed_run_continues_from_its_last_checkpoint(finished: Path, tiny, tmp_path: Path):
+    root = copied(finished, tmp_path)
+    shutil.rmtree(root / "checkpoints" / "step-00000006")
+    (root / "checkpoints" / ".step-00000006.partial" / "unet").mkdir(parents=True)
+    with (root / "log.jsonl").open("a") as log:
+        log.write('{"step": 7, "ba')
+    trainer = Trainer(tiny(), root, resume=True)
+    assert trainer.step == 4
+    torch.rand(3)  # the global generator is elsewhere
+    trainer.train()
+    assert files(root) == files(finished)
+    assert steps(root) == ["step-00000004", "step-00000006"]
+
+
+def test_resuming_a_finished_run_changes_nothing(finished: Path, tiny, tmp_path: Path):
+    root = copied(finished, tmp_path)
+    Trainer(tiny(), root, resume=True).train()
+    assert files(root) == files(finished)
+
+
+def test_resuming_nothing_starts(tiny, tmp_path: Path):
+    trainer = Trainer(tiny(), tmp_path, resume=True)
+    assert trainer.step == 0
+    assert RunFolder(tmp_path).recipe() == tiny()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_and_saves(finished: Path, tiny, tmp_path: Path, number: signal.Signals):
+    before = signal.getsignal(number)
+
+    def stop(step: int, entry: dict[str, float]) -> None:
+        if step == 3:
+            os.kill(os.getpid(), number)
+
+    trainer = Trainer(tiny(), tmp_path)
+    with pytest.raises(TrainingInterrupted, match="stopped at step 3; continue with --resume"):
+        trainer.train(on_log=stop)
+    assert signal.getsignal(number) is before
+    assert steps(tmp_path) == ["step-00000002", "step-00000003"]
+    Trainer(tiny(), tmp_path, resume=True).train()
+    assert files(tmp_path) == files(finished)
+
+
+def test_a_second_interrupt_stops_at_once(tiny, tmp_path: Path):
+    def stop(step: int, entry: dict[str, float]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(tiny(), tmp_path).train(on_log=stop)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_training_works_in_a_thread(finished: Path, tiny, tmp_path: Path):
+    thread = threading.Thread(target=Trainer(tiny(), tmp_path).train)
+    thread.start()
+    thread.join()
+    assert files(tmp_path) == files(finished)
+
+
+def test_an_existing_run_is_not_overwritten(finished: Path, tiny, tmp_path: Path):
+    root = copied(finished, tmp_path)
+    with pytest.raises(RecipeError, match="holds a run already"):
+        Trainer(tiny(), root)
+    assert files(root) == files(finished)
+
+
+def test_other_settings_do_not_resume(finished: Path, tiny, tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"optimizer\.lr was 0\.001, now 0\.5"):
+        Trainer(tiny(optimizer={"lr": 0.5}), copied(finished, tmp_path), resume=True)
+
+
+def test_a_longer_run_continues(finished: Path, tiny, tmp_path: Path):
+    root = copied(finished, tmp_path)
+    Trainer(tiny(training={"steps": 7}), root, resume=True).train()
+    assert steps(root)[-1] == "step-00000007"
+
+
+@pytest.mark.parametrize(
+    "file", ["state.safetensors", "state.json", "unet/diffusion_pytorch_model.safetensors", "ema/config.json"]
+)
+@pytest.mark.parametrize("size", [None, 5])
+def test_a_damaged_checkpoint_is_named(finished: Path, tiny, tmp_path: Path, file: str, size: int | None):
+    root = copied(finished, tmp_path)
+    damaged = root / "checkpoints" / "step-00000006" / file
+    damaged.write_bytes(damaged.read_bytes()[:size]) if size else damaged.unlink()
+    with pytest.raises(CheckpointError, match="step-00000006' cannot be read .*resume from the one before"):
+        Trainer(tiny(), root, resume=True)
+    shutil.rmtree(damaged.parents[len(Path(file).parts) - 1])
+    Trainer(tiny(), root, resume=True).train()
+    assert files(root) == files(finished)
+
+
+def test_a_state_of_another_format_is_named(finished: Path, tiny, tmp_path: Path):
+    root = copied(finished, tmp_path)
+    (root / "checkpoints" / "step-00000006" / "state.json").write_text('{"dict": [["step", 6]]}')
+    with pytest.raises(CheckpointError, match="step-00000006' cannot be read"):
+        Trainer(tiny(), root, resume=True)
+
+
+# What goes wrong.
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, step: int, change) -> None:
+    """Change the losses of one step."""
+    calls = []
+
+    def loss(model, *rest) -> Losses:
+        calls.append(None)
+        losses = denoising_loss(model, *rest)
+        return change(model, losses) if len(calls) == step else losses
+
+    monkeypatch.setattr(trainer_module, "denoising_loss", loss)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("log_every", "stopped"), [(1, 3), (100, 4)])
+def test_a_bad_loss_stops_before_it_is_saved(
+    tiny, tmp_path: Path, monkeypatch, bad: float, log_every: int, stopped: int
+):
+    spoil(monkeypatch, 3, lambda model, losses: losses._replace(base=losses.base * bad))
+    trainer = Trainer(tiny(training={"log_every": log_every, "sample_every": None}), tmp_path)
+    message = f"NaN or infinite at step 3, so training stopped at step {stopped}; the checkpoint of step 2 is whole"
+    with pytest.raises(NonFiniteLossError, match=message):
+        trainer.train()
+    assert steps(tmp_path) == ["step-00000002"]
+    assert [entry["step"] for entry in RunFolder(tmp_path).log()] == ([1, 2] if log_every == 1 else [])
+
+
+def test_a_bad_spectral_term_counts_too(tiny, tmp_path: Path, monkeypatch):
+    spoil(monkeypatch, 1, lambda model, losses: losses._replace(spectral=losses.spectral * float("nan")))
+    with pytest.raises(NonFiniteLossError, match="at step 1, .*no checkpoint had been written"):
+        Trainer(tiny(), tmp_path).train()
+
+
+def test_a_finite_loss_with_a_bad_gradient_is_not_saved(tiny, tmp_path: Path, monkeypatch):
+    def bad_gradient(model, losses: Losses) -> Losses:
+        zero = next(model.parameters()).sum() * 0
+        return losses._replace(base=losses.base + zero.sqrt())
+
+    spoil(monkeypatch, 4, bad_gradient)
+    with pytest.raises(NonFiniteLossError, match="weights became NaN or infinite.*the checkpoint of step 2 is whole"):
+        Trainer(tiny(training={"sample_every": None}), tmp_path).train()
+    assert steps(tmp_path) == ["step-00000002"]
+
+
+def test_a_huge_learning_rate_is_not_saved(tiny, tmp_path: Path):
+    with pytest.raises(NonFiniteLossError, match=r"at step 2, .*Lower optimizer\.lr"):
+        Trainer(tiny(optimizer={"lr": 1e30, "warmup_steps": 0}), tmp_path).train()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(finished: Path, tiny, tmp_path: Path):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        trainer = Trainer(tiny(), tmp_path)
+        trainer.train(until=2)
+        patch.setattr(trainer_module, "save_state", full)
+        with pytest.raises(CheckpointError, match="No space left on device.*earlier checkpoints are untouched"):
+            trainer.train()
+    assert steps(tmp_path) == ["step-00000002"]
+    Trainer(tiny(), tmp_path, resume=True).train()
+    assert files(tmp_path) == files(finished)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling": {"steps": 2000}}, "fit each other: steps must be at least 1 and at most 1000, got 2000"),
+        ({"process": {"name": "flow"}, "sampling": {"spacing": "karras"}}, "fit each other: spacing 'karras' needs"),
+        ({"data": {"cells": [3]}}, "a cell size must divide half the image's size"),
+        ({"process": {"name": "edm", "sigma_min": 3.0, "sigma_max": 2.0}}, "expected 0 < sigma_min < sigma_max"),
+        ({"model": {"pretrained": "nowhere"}}, "there is no saved network at 'nowhere'"),
+        ({"regularizer": {"losses": [{"name": "wavelet", "wavelet": "har"}]}}, "fit each other: .*did you mean 'haar'"),
+        ({"regularizer": {"losses": [{"name": "wavelet", "levels": 9}]}}, "fit each other: .*levels"),
+    ],
+)
+def test_faults_show_before_anything_is_written(tiny, tmp_path: Path, changes: dict[str, Any], message: str):
+    recipe = tiny(**changes)
+    with pytest.raises((ValueError, OSError), match=message):
+        Trainer(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# Two processes.
+
+SCRIPT = """
+import os, signal, sys
+from passband.training import Trainer, TrainingInterrupted, load_recipe
+
+def stop(step, entry):
+    if step == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+
+recipe = load_recipe(sys.argv[1])
+try:
+    Trainer(recipe, sys.argv[2]).train(on_log=stop)
+except TrainingInterrupted as error:
+    print("interrupted:", error)
+trainer = Trainer(recipe, sys.argv[2], resume=True)
+assert trainer.accelerator.num_processes == 2 and trainer.step == 2
+trainer.train()
+trainer.accelerator.end_training()
+"""
+
+
+def test_two_processes_give_the_numbers_of_one(tiny, tmp_path: Path):
+    recipe = tiny(model={"dropout": 0.0}, training={"batch_size": 4, "steps": 4})
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    shared |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", SCRIPT, str(file), str(tmp_path / "two")]
+    ranks = [
+        subprocess.Popen(
+            command,
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [rank.communicate(timeout=90)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(outputs)
+    assert all("interrupted: stopped at step 2" in output for output in outputs)
+    alone = Trainer(recipe, tmp_path / "one")
+    alone.train()
+    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
+    assert len(two.log()) == 4
+    for expected, found in zip(one.log(), two.log(), strict=True):
+        assert found == pytest.approx(expected, rel=1e-5)
+    loaded = UNet2DModel.from_pretrained(two.checkpoints / "step-00000004" / "unet").state_dict()
+    for name, value in alone.network.state_dict().items():
+        torch.testing.assert_close(loaded[name], value, rtol=1e-5, atol=1e-5)
