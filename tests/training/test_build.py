@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from passband import regularization as R
+from passband import regularization
 from passband.data import Checkerboard, ImageFolder, save_image
 from passband.process import EDM, VP, Flow, cosine_alphas_cumprod, linear_alphas_cumprod
 from passband.training import config
@@ -81,22 +81,22 @@ def test_images_take_every_option(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("amplitude", {}, R.AmplitudeLoss()),
-        ("amplitude_phase", {}, R.AmplitudePhaseLoss()),
-        ("amplitude_phase", {"coupling": "energy", "rel": 0.1}, R.AmplitudePhaseLoss("energy", rel=0.1)),
-        ("amplitude_phase", {"coupling": "norm"}, R.AmplitudePhaseLoss("norm")),
-        ("wavelet", {}, R.WaveletLoss()),
+        ("amplitude", {}, regularization.AmplitudeLoss()),
+        ("amplitude_phase", {}, regularization.AmplitudePhaseLoss()),
+        ("amplitude_phase", {"coupling": "energy", "rel": 0.1}, regularization.AmplitudePhaseLoss("energy", rel=0.1)),
+        ("amplitude_phase", {"coupling": "norm"}, regularization.AmplitudePhaseLoss("norm")),
+        ("wavelet", {}, regularization.WaveletLoss()),
         (
             "wavelet",
             {"wavelet": "bior1.3", "levels": 1, "mode": "periodization"},
-            R.WaveletLoss("bior1.3", 1, mode="periodization"),
+            regularization.WaveletLoss("bior1.3", 1, mode="periodization"),
         ),
-        ("wavelet", {"levels": 2, "stationary": True}, R.WaveletLoss(levels=2, stationary=True)),
-        ("focal_frequency", {"alpha": 0.5}, R.FocalFrequencyLoss(alpha=0.5)),
-        ("pixel", {}, R.PixelLoss()),
+        ("wavelet", {"levels": 2, "stationary": True}, regularization.WaveletLoss(levels=2, stationary=True)),
+        ("focal_frequency", {"alpha": 0.5}, regularization.FocalFrequencyLoss(alpha=0.5)),
+        ("pixel", {}, regularization.PixelLoss()),
     ],
 )
-def test_each_loss_has_its_options(name: str, options: dict[str, object], expected: R.SpectralLoss):
+def test_each_loss_has_its_options(name: str, options: dict[str, object], expected: regularization.SpectralLoss):
     built = build_regularizer(term(name, **options))
     assert built is not None
     assert type(built.loss) is type(expected)
@@ -109,7 +109,7 @@ def test_losses_sum_with_their_scales():
     built = build_regularizer(config.RegularizerSettings.model_validate({"losses": losses}))
     assert built is not None
     estimate, clean = torch.randn(2, 3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    expected = 2 * R.AmplitudeLoss()(estimate, clean) + 0.5 * R.PixelLoss()(estimate, clean)
+    expected = 2 * regularization.AmplitudeLoss()(estimate, clean) + 0.5 * regularization.PixelLoss()(estimate, clean)
     torch.testing.assert_close(built.loss(estimate, clean), expected)
 
 

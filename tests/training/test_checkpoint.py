@@ -91,7 +91,7 @@ def test_an_optimizer_continues_from_its_state(tmp_path: Path):
 
 
 def test_other_objects_are_refused(tmp_path: Path):
-    with pytest.raises(TypeError, match="holds tensors, numbers, strings, lists and dicts, not .*Path"):
+    with pytest.raises(TypeError, match=r"holds tensors, numbers, strings, lists and dicts, not .*Path"):
         save_state({"path": [Path()]}, tmp_path, "state")
 
 
@@ -149,7 +149,7 @@ def test_damaged_states(tmp_path: Path, kind: str):
     folder.mkdir()
     save_state({"x": torch.ones(3)}, folder, "state")
     damage(folder, kind)
-    with pytest.raises(CheckpointError, match="step-00000003' cannot be read .*delete that folder to resume"):
+    with pytest.raises(CheckpointError, match=r"step-00000003' cannot be read .*delete that folder to resume"):
         load_state(folder, "state")
 
 
@@ -211,7 +211,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("passband.training.checkpoint.save_file", full)
-    with pytest.raises(CheckpointError, match="No space left on device.*earlier checkpoints are untouched: make room"):
+    with pytest.raises(CheckpointError, match=r"No space left on device.*earlier checkpoints are untouched: make room"):
         write_folder(tmp_path / "step", lambda folder: save_state({"x": torch.ones(1)}, folder, "state"))
     assert list(tmp_path.iterdir()) == []
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ def threads():
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs go in threads of this process: starting others takes seconds, and `finished` has tested it."""
+    monkeypatch.setattr(demo, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
 
 
 def timeless(run: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +204,7 @@ def test_pictures_are_samples_of_each_arm(finished):
     assert not torch.equal(found["baseline"], found["regularized"])
 
 
-def test_a_second_call_keeps_what_is_finished(finished, tmp_path: Path):
+def test_a_second_call_keeps_what_is_finished(finished, tmp_path: Path, in_threads):
     root, results, _ = finished
     again = shutil.copytree(root, tmp_path / "demo")
     shutil.rmtree(again / "seed-1" / "baseline")
@@ -233,7 +240,7 @@ def test_an_interrupted_arm_continues(finished, tmp_path: Path, monkeypatch: pyt
 def test_runs_with_other_settings_are_not_mixed_in(finished, options: dict[str, Any]):
     root, _, _ = finished
     other = Experiment(**{"size": 16, "seeds": (0, 1), "budget": 2, "samples": 4, **options})
-    with pytest.raises(ValueError, match="seed-0/baseline' holds a run with other settings.*choose another --out"):
+    with pytest.raises(ValueError, match=r"seed-0/baseline' holds a run with other settings.*choose another --out"):
         run_experiment(other, root)
 
 
@@ -245,7 +252,7 @@ def test_a_lost_measurement_is_not_made_up(finished, tmp_path: Path):
         demo._run(MICRO, "baseline", 0, again)
 
 
-def test_a_failing_run_ends_the_experiment(tmp_path: Path):
+def test_a_failing_run_ends_the_experiment(tmp_path: Path, in_threads):
     arms = {"baseline": None, "broken": {"losses": [{"name": "wavelet", "levels": 9}]}}
     with pytest.raises(ValueError, match="levels"):
         run_experiment(Experiment(size=16, seeds=(0,), budget=1, samples=2, arms=arms), tmp_path, workers=1)

@@ -27,6 +27,8 @@ from passband.training import (
     Trainer,
     TrainingInterrupted,
     denoising_loss,
+)
+from passband.training import (
     trainer as trainer_module,
 )
 from passband.training.batches import batches
@@ -271,7 +273,7 @@ def test_a_damaged_checkpoint_is_named(finished: Path, tiny, tmp_path: Path, fil
     root = copied(finished, tmp_path)
     damaged = root / "checkpoints" / "step-00000006" / file
     damaged.write_bytes(damaged.read_bytes()[:size]) if size else damaged.unlink()
-    with pytest.raises(CheckpointError, match="step-00000006' cannot be read .*resume from the one before"):
+    with pytest.raises(CheckpointError, match=r"step-00000006' cannot be read .*resume from the one before"):
         Trainer(tiny(), root, resume=True)
     shutil.rmtree(damaged.parents[len(Path(file).parts) - 1])
     Trainer(tiny(), root, resume=True).train()
@@ -316,7 +318,7 @@ def test_a_bad_loss_stops_before_it_is_saved(
 
 def test_a_bad_spectral_term_counts_too(tiny, tmp_path: Path, monkeypatch):
     spoil(monkeypatch, 1, lambda model, losses: losses._replace(spectral=losses.spectral * float("nan")))
-    with pytest.raises(NonFiniteLossError, match="at step 1, .*no checkpoint had been written"):
+    with pytest.raises(NonFiniteLossError, match=r"at step 1, .*no checkpoint had been written"):
         Trainer(tiny(), tmp_path).train()
 
 
@@ -326,7 +328,7 @@ def test_a_finite_loss_with_a_bad_gradient_is_not_saved(tiny, tmp_path: Path, mo
         return losses._replace(base=losses.base + zero.sqrt())
 
     spoil(monkeypatch, 4, bad_gradient)
-    with pytest.raises(NonFiniteLossError, match="weights became NaN or infinite.*the checkpoint of step 2 is whole"):
+    with pytest.raises(NonFiniteLossError, match=r"weights became NaN or infinite.*the checkpoint of step 2 is whole"):
         Trainer(tiny(training={"sample_every": None}), tmp_path).train()
     assert steps(tmp_path) == ["step-00000002"]
 
@@ -345,7 +347,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(finished: Path, tiny, tmp_pat
         trainer = Trainer(tiny(), tmp_path)
         trainer.train(until=2)
         patch.setattr(trainer_module, "save_state", full)
-        with pytest.raises(CheckpointError, match="No space left on device.*earlier checkpoints are untouched"):
+        with pytest.raises(CheckpointError, match=r"No space left on device.*earlier checkpoints are untouched"):
             trainer.train()
     assert steps(tmp_path) == ["step-00000002"]
     Trainer(tiny(), tmp_path, resume=True).train()

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 #: On standard error, so that a command's own output can be piped.
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
 
 _NAMED = 20
 

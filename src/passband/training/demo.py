@@ -2,8 +2,10 @@
 
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -163,7 +165,8 @@ def run_experiment(
     started = time.monotonic()
     _check_folders(experiment, root)
     count = min(workers or os.cpu_count() or 1, len(experiment.runs))
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent) as pool:
         futures = [pool.submit(_run, experiment, arm, seed, root) for arm, seed in experiment.runs]
         try:
             _watch(futures, experiment, root, on_progress)
@@ -219,6 +222,18 @@ def _values(runs: Sequence[dict[str, Any]], arm: str, place: int, measure: str) 
         run["stages"][place][measure] for run in sorted(runs, key=lambda run: int(run["seed"])) if run["arm"] == arm
     ]
     return torch.tensor(found, dtype=torch.float64)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone: an orphan would go on training, on the same folders."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run(experiment: Experiment, arm: str, seed: int, root: Path) -> dict[str, Any]:
