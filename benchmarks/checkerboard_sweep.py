@@ -16,7 +16,9 @@ import torch
 from passband.training.demo import MEASURES, Experiment, run_experiment
 
 
-def term(name: str = "amplitude_phase", weight: Any = 0.03, gate: float | None = None, **options: Any) -> dict[str, Any]:
+def term(
+    name: str = "amplitude_phase", weight: Any = 0.03, gate: float | None = None, **options: Any
+) -> dict[str, Any]:
     """A regularizer as in a recipe."""
     settings: dict[str, Any] = {"losses": [{"name": name, **options}], "weight": weight}
     return settings if gate is None else settings | {"gate": {"max_ratio": gate}}
@@ -38,19 +40,25 @@ ARMS: dict[str, dict[str, Any] | None] = {
 }
 
 
+def measured(results: dict[str, Any], arm: str) -> torch.Tensor:
+    """(seeds, measures × budgets) of an arm."""
+    runs = sorted((run for run in results["runs"] if run["arm"] == arm), key=lambda run: int(run["seed"]))
+    values = [[stage[measure] for measure in MEASURES for stage in run["stages"]] for run in runs]
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def table(results: dict[str, Any]) -> str:
-    """A Markdown table: each measure at 1, 2 and 4 times the budget, means over seeds."""
-    steps = results["settings"]["steps"]
-    head = ["arm", *(f"{measure} @ {step}" for measure in MEASURES for step in steps)]
+    """A Markdown table: means over seeds, and the score by which a setting is chosen.
+
+    The score is the geometric mean over measures, budgets and seeds of the ratio to the baseline.
+    """
+    steps, baseline = results["settings"]["steps"], measured(results, "baseline")
+    head = ["arm", "score", *(f"{measure} @ {step}" for measure in MEASURES for step in steps)]
     rows = [head, ["---"] * len(head)]
     for arm in results["settings"]["arms"]:
-        runs = [run for run in results["runs"] if run["arm"] == arm]
-        means = [
-            sum(run["stages"][place][measure] for run in runs) / len(runs)
-            for measure in MEASURES
-            for place in range(len(steps))
-        ]
-        rows.append([arm, *(f"{mean:.3g}" for mean in means)])
+        values = measured(results, arm)
+        score = (values / baseline).log().mean().exp().item()
+        rows.append([arm, f"{score:.2f}", *(f"{mean:.3g}" for mean in values.mean(0).tolist())])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
@@ -63,7 +71,9 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=400)
     arguments = parser.parse_args()
     experiment = Experiment(seeds=tuple(arguments.seeds), budget=arguments.budget, arms=ARMS)
-    results = run_experiment(experiment, arguments.runs, on_progress=lambda done, total: print(f"\r{done}/{total}", end=""))
+    results = run_experiment(
+        experiment, arguments.runs, on_progress=lambda done, total: print(f"\r{done}/{total}", end="")
+    )
     results["machine"] = {"python": platform.python_version(), "torch": torch.__version__, "cpu": platform.machine()}
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "results.json").write_text(json.dumps(results, indent=1))

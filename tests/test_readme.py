@@ -75,4 +75,3 @@ def test_the_example_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert re.search(r"step 2  loss \d+\.\d+  spectral \d+\.\d+", done.stdout)
     assert (tmp_path / "model" / "config.json").is_file()
-

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from passband.cli.console import console
-from passband.reports.demo import demo_report
+from passband.reports.demo import demo_report, paired_rows
 from passband.training import TrainingInterrupted
 from passband.training.demo import Experiment, pictures, run_experiment
 
@@ -63,15 +63,6 @@ def _table(results: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE, title="means over seeds; paired difference with its standard error", title_style="")
     for column in ("measure", "steps", "baseline", "with the term", "ratio", "difference"):
         table.add_column(column, justify="left" if column == "measure" else "right", no_wrap=True)
-    for row in results["paired"]:
-        error = row["standard_error"]
-        spread = "" if error is None else f" ± {error:.1g}"
-        table.add_row(
-            row["measure"].replace("_", " "),
-            f"{row['steps']:,}",
-            f"{row['baseline']:.4g}",
-            f"{row['value']:.4g}",
-            f"{row['ratio']:.2f}",
-            f"{row['difference']:+.2g}{spread}",
-        )
+    for row in paired_rows(results):
+        table.add_row(*row)
     return table

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from passband.metrics.spectrum import DEFAULT_FLOOR, log_spectral_ratio
+from passband.metrics import log_spectral_ratio
 from passband.reports.figures import (
     curve_figure,
     image_grid,
@@ -87,34 +87,50 @@ def demo_report(
 
 def describe_demo(results: Mapping[str, Any]) -> str:
     """The outcome in plain sentences, as it came."""
-    found = [row for row in results["paired"] if row["measure"] == "lsd"]
-    parts = [f"{row['ratio']:.2f} after {row['steps']:,} steps" for row in found]
+    ratios = [
+        f"{row['ratio']:.2f} after {row['steps']:,} steps" for row in results["paired"] if row["measure"] == "lsd"
+    ]
     seeds = len(results["settings"]["seeds"])
     lower = [
-        _MEASURE_NAMES[measure]
-        for measure in MEASURES
-        if all(row["difference"] < 0 for row in results["paired"] if row["measure"] == measure)
+        measure.title.lower()
+        for key, measure in MEASURES.items()
+        if all(row["difference"] < 0 for row in results["paired"] if row["measure"] == key)
     ]
-    also = f" Lower at every budget: {', '.join(lower)}." if lower else " No measure is lower at every budget."
+    also = f"Lower at every budget: {', '.join(lower)}." if lower else "No measure is lower at every budget."
     return (
-        f"With the spectral term, the log-spectral distance to the truth is {', '.join(parts)} times that of the baseline "
-        f"(means over {seeds} seed{'s' * (seeds != 1)}).{also}"
+        "With the spectral term, the log-spectral distance to the truth is this many times the baseline's: "
+        f"{', '.join(ratios)} (means over {seeds} seed{'s' * (seeds != 1)}). {also}"
     )
 
 
-_MEASURE_NAMES = {"lsd": "log-spectral distance", "leakage": "leakage", "pattern_distance": "pattern distance"}
+def paired_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """The paired comparison as text: measure, steps, baseline, with the term, ratio, difference."""
+    return [
+        [
+            MEASURES[row["measure"]].title,
+            f"{row['steps']:,}",
+            f"{row['baseline']:.4g}",
+            f"{row['value']:.4g}",
+            f"{row['ratio']:.2f}",
+            f"{row['difference']:+.2g}".replace("-", "−")
+            + (f" ± {row['standard_error']:.1g}" if row["standard_error"] is not None else ""),
+        ]
+        for row in results["paired"]
+    ]
+
 
 _PAIRED = (
-    "Both arms of a seed share initial weights, data order, noise and the samples' starting noise, so differences are taken "
-    "within seeds: mean difference and its standard error over seeds. Negative is better."
+    "Both arms of a seed share initial weights, data order, noise and the samples' starting noise, so differences are "
+    "taken within seeds: mean difference and its standard error over seeds. Negative is better."
 )
 
 _METHOD = (
-    "The arms train the same small DDPM on the same checkerboards and differ in the spectral term alone. Samples come from "
-    "the averaged weights by the Euler (DDIM) sampler. The truth is computed from all possible boards. Log-spectral "
-    "distance: root mean square over radii 1 to N/2 of 10·log10 of the ratio of radially averaged power, a floor of 1e-4 of "
-    "the true mean power added to both. Leakage: share of power at frequencies where no board has any. Pattern distance: "
-    "root mean square difference per pixel from the nearest true board. The dashed line is what as many true boards measure."
+    "The arms train the same small DDPM on the same checkerboards and differ in the spectral term alone (the baseline "
+    "has none). Its settings were chosen on other seeds than these. Samples come from the averaged weights by the Euler "
+    "(DDIM) sampler. The truth is computed from all possible boards. Log-spectral distance: root mean square over radii "
+    "1 to N/2 of 10·log10 of the ratio of radially averaged power, with a floor of 1e-4 of the true mean power added to "
+    "both. Leakage: share of power at frequencies where no board has any. Pattern distance: root mean square difference "
+    "per pixel from the nearest true board. The dotted line is what as many true boards measure."
 )
 
 
@@ -205,19 +221,8 @@ def _summary_picture(results: Mapping[str, Any], pictures: Mapping[str, Tensor],
 
 
 def _paired_table(results: Mapping[str, Any]) -> Table:
-    rows = [
-        [
-            MEASURES[row["measure"]].title,
-            f"{row['steps']:,}",
-            f"{row['baseline']:.4g}",
-            f"{row['value']:.4g}",
-            f"{row['ratio']:.2f}",
-            f"{row['difference']:+.3g}"
-            + (f" ± {row['standard_error']:.2g}" if row["standard_error"] is not None else ""),
-        ]
-        for row in results["paired"]
-    ]
-    return Table(["measure", "steps", "baseline", "with the term", "ratio", "paired difference"], rows)
+    columns = ["measure", "steps", "baseline", "with the term", "ratio", "paired difference"]
+    return Table(columns, paired_rows(results))
 
 
 def _seed_table(results: Mapping[str, Any]) -> Table:

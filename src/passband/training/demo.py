@@ -184,7 +184,7 @@ def summarize(experiment: Experiment, runs: Sequence[dict[str, Any]]) -> dict[st
     settings = asdict(experiment) | {"cells": experiment.cells, "steps": experiment.steps}
     return {
         "settings": settings,
-        "recipe": experiment.recipe(*experiment.runs[0]).model_dump(mode="json"),
+        "recipe": experiment.recipe(*experiment.runs[-1]).model_dump(mode="json"),
         "truth": {"psd": truth.psd.tolist()},
         "true_samples": truth.measure(fresh),
         "lsd_per_seed": [

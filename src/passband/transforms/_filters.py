@@ -32,8 +32,8 @@ def _pairs(wavelet: str, analysis_gain: float) -> tuple[tuple[Taps, Taps], tuple
     return _load(wavelet, analysis_gain)
 
 
-# PyWavelets cannot be traced. This is all that torch.compiler.assume_constant_result does, without importing Dynamo (a second).
-_pairs._dynamo_marked_constant = True  # type: ignore[attr-defined]
+# PyWavelets cannot be traced. This is all that torch.compiler.assume_constant_result does, but that imports Dynamo too.
+_pairs._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 @lru_cache(maxsize=256)
