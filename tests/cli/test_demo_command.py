@@ -42,7 +42,7 @@ class Page(HTMLParser):
 def in_threads(monkeypatch: pytest.MonkeyPatch):
     """Runs go in threads: starting processes takes seconds, and the experiment's own tests do it."""
     threads = torch.get_num_threads()
-    monkeypatch.setattr(demo, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
+    monkeypatch.setattr(demo, "ProcessPoolExecutor", lambda count, **_: ThreadPoolExecutor(count))
     yield
     torch.set_num_threads(threads)
 
@@ -52,7 +52,6 @@ def test_a_micro_run_writes_page_and_numbers(passband, tmp_path: Path):
     result = passband("demo", *MICRO, "--out", out)
     assert result.status == 0, result.err
     assert str(out / "index.html") in result.err
-    assert "log-spectral" in result.err or "lsd" in result.err
     numbers = json.loads((out / "results.json").read_text())
     assert numbers["settings"]["seeds"] == [0, 1]
     assert numbers["settings"]["steps"] == [1, 2, 4]
@@ -67,6 +66,11 @@ def test_a_micro_run_writes_page_and_numbers(passband, tmp_path: Path):
     assert all(reference.startswith(("#", "data:")) for reference in page.references)
     row = next(row for row in numbers["paired"] if row["measure"] == "lsd" and row["steps"] == 4)
     assert f"{row['value']:.1f} dB" in page.text
+    for measure in ("Log-spectral distance", "Leakage", "Pattern distance"):
+        assert measure in result.err
+        assert measure in page.text
+    assert f"{row['baseline']:.4g}" in result.err
+    assert f"{row['ratio']:.2f}" in result.err
 
 
 @pytest.mark.bad_input

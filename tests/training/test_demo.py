@@ -38,7 +38,7 @@ def threads():
 @pytest.fixture
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs go in threads of this process: starting others takes seconds, and `finished` has tested it."""
-    monkeypatch.setattr(demo, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
+    monkeypatch.setattr(demo, "ProcessPoolExecutor", lambda count, **_: ThreadPoolExecutor(count))
 
 
 def timeless(run: dict[str, Any]) -> dict[str, Any]:
