@@ -128,7 +128,7 @@ def pictures(experiment: Experiment, root: Path) -> dict[str, Tensor]:
     """A few images of the truth and of each arm: the first seed, at the last measurement."""
     found = {"truth": checkerboards(PICTURES, experiment.size, experiment.cells, seed=1 << 20)}
     for arm in experiment.arms:
-        folder = _folder(root, arm, experiment.seeds[0]).samples / f"step-{experiment.steps[-1]:08d}"
+        folder = run_folder(root, arm, experiment.seeds[0]).samples / f"step-{experiment.steps[-1]:08d}"
         images = ImageFolder(folder, experiment.size, channels=1)
         found[arm] = torch.stack([images[i] for i in range(len(images))])
     return found
@@ -239,7 +239,7 @@ def _end_with_parent() -> None:
 def _run(experiment: Experiment, arm: str, seed: int, root: Path) -> dict[str, Any]:
     """Train one run through its stages, measuring at each; in a process of its own."""
     torch.set_num_threads(1)
-    folder = _folder(root, arm, seed)
+    folder = run_folder(root, arm, seed)
     file = folder.root / "result.json"
     result: dict[str, Any] = {"arm": arm, "seed": seed, "stages": []}
     recipe = experiment.recipe(arm, seed)
@@ -271,7 +271,7 @@ def _run(experiment: Experiment, arm: str, seed: int, root: Path) -> dict[str, A
 
 def _check_folders(experiment: Experiment, root: Path) -> None:
     for arm, seed in experiment.runs:
-        folder = _folder(root, arm, seed)
+        folder = run_folder(root, arm, seed)
         if folder.recipe_file.is_file() and folder.recipe() != experiment.recipe(arm, seed):
             raise ValueError(
                 f"{str(folder.root)!r} holds a run with other settings, which would not compare: choose another --out, "
@@ -283,7 +283,7 @@ def _watch(
     futures: Sequence[Future[dict[str, Any]]], experiment: Experiment, root: Path, on_progress: OnProgress | None
 ) -> None:
     """Wait for all runs, reading from their logs how far they are; the first failure ends the wait."""
-    folders = [_folder(root, arm, seed) for arm, seed in experiment.runs]
+    folders = [run_folder(root, arm, seed) for arm, seed in experiment.runs]
     while True:
         done, pending = wait(futures, timeout=0.5)
         for future in done:
@@ -295,7 +295,8 @@ def _watch(
             return
 
 
-def _folder(root: Path, arm: str, seed: int) -> RunFolder:
+def run_folder(root: Path, arm: str, seed: int) -> RunFolder:
+    """Where a run of an experiment lies."""
     return RunFolder(root / f"seed-{seed}" / re.sub(r"[^\w.]+", "-", arm))
 
 
