@@ -69,8 +69,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/checkerboard-sweep"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--budget", type=int, default=400)
+    parser.add_argument("--solver", default="euler")
     arguments = parser.parse_args()
-    experiment = Experiment(seeds=tuple(arguments.seeds), budget=arguments.budget, arms=ARMS)
+    experiment = Experiment(seeds=tuple(arguments.seeds), budget=arguments.budget, arms=ARMS, solver=arguments.solver)
     results = run_experiment(
         experiment, arguments.runs, on_progress=lambda done, total: print(f"\r{done}/{total}", end="")
     )

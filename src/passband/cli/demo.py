@@ -22,6 +22,7 @@ def demo(
         int, typer.Option(help="Training steps of the first of three measurements (at 1, 2, 4 times it).")
     ] = 400,
     samples: Annotated[int, typer.Option(help="Samples drawn for each measurement.")] = 128,
+    solver: Annotated[str, typer.Option(help="ancestral (DDPM's own sampler) or euler (DDIM).")] = "ancestral",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one per processor.")] = None,
 ) -> None:
     """Run the checkerboard experiment: a DDPM with and without a spectral term.
@@ -29,7 +30,7 @@ def demo(
     Trains both on the same seeds and writes samples, spectra, curves, a table and results.json. Run again, it continues
     where it was interrupted.
     """
-    experiment = Experiment(size=size, seeds=_seeds(seeds), budget=budget, samples=samples)
+    experiment = Experiment(size=size, seeds=_seeds(seeds), budget=budget, samples=samples, solver=solver)
     console.print(f"training {len(experiment.runs)} models to {experiment.steps[-1]:,} steps each, into {out}")
     try:
         results = _run(experiment, out, workers)
@@ -60,8 +61,13 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _table(results: dict[str, Any]) -> Table:
-    table = Table(box=box.SIMPLE, title="means over seeds; paired difference with its standard error", title_style="")
-    for column in ("measure", "steps", "baseline", "with the term", "ratio", "difference"):
+    table = Table(
+        box=box.SIMPLE,
+        pad_edge=False,
+        title="means over seeds; paired difference with its standard error",
+        title_style="",
+    )
+    for column in ("measure", "steps", "baseline", "with term", "ratio", "difference"):
         table.add_column(column, justify="left" if column == "measure" else "right", no_wrap=True)
     for row in paired_rows(results):
         table.add_row(*row)

@@ -109,8 +109,8 @@ def paired_rows(results: Mapping[str, Any]) -> list[list[str]]:
         [
             MEASURES[row["measure"]].title,
             f"{row['steps']:,}",
-            f"{row['baseline']:.4g}",
-            f"{row['value']:.4g}",
+            f"{row['baseline']:.3g}",
+            f"{row['value']:.3g}",
             f"{row['ratio']:.2f}",
             f"{row['difference']:+.2g}".replace("-", "−")
             + (f" ± {row['standard_error']:.1g}" if row["standard_error"] is not None else ""),
@@ -126,12 +126,11 @@ _PAIRED = (
 
 _METHOD = (
     "The arms train the same small DDPM on the same checkerboards and differ in the spectral term alone (the "
-    "baseline has none). Its settings were chosen on other seeds than these. Samples come from the averaged "
-    "weights by the Euler (DDIM) sampler. The truth is computed from all possible boards. Log-spectral "
-    "distance: root mean square over radii 1 to N/2 of 10·log10 of the ratio of radially averaged power, with "
-    "a floor of 1e-4 of the true mean power added to both. Leakage: share of power at frequencies where no "
-    "board has any. Pattern distance: root mean square difference per pixel from the nearest true board. The "
-    "dotted line is what as many true boards measure."
+    "baseline has none). Samples come from the averaged weights. The truth is computed from all possible "
+    "boards. Log-spectral distance: root mean square over radii 1 to N/2 of 10·log10 of the ratio of radially "
+    "averaged power, with a floor of 1e-4 of the true mean power added to both. Leakage: share of power at "
+    "frequencies where no board has any. Pattern distance: root mean square difference per pixel from the "
+    "nearest true board. The dotted line is what as many true boards measure."
 )
 
 

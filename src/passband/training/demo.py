@@ -43,6 +43,7 @@ class Experiment:
         seeds: seeds of initial weights, data order and noise, shared by the arms.
         budget: training steps at the first of the measurements, which lie at 1, 2 and 4 times it.
         samples: number of samples drawn for each measurement.
+        solver: solver of the sampler, 50 steps: `ancestral` is DDPM's own, `euler` is DDIM.
         arms: the spectral term of each arm as in a recipe, None for none.
 
     """
@@ -51,6 +52,7 @@ class Experiment:
     seeds: tuple[int, ...] = (2, 3, 4)
     budget: int = 400
     samples: int = 128
+    solver: str = "ancestral"
     arms: Mapping[str, dict[str, Any] | None] = field(default_factory=lambda: ARMS)
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ class Experiment:
                     "sample_every": None,
                     "keep_checkpoints": 1,
                 },
-                "sampling": {"count": self.samples, "steps": 50, "seed": 0},
+                "sampling": {"count": self.samples, "steps": 50, "solver": self.solver, "seed": 0},
             }
         )
 
