@@ -1,4 +1,4 @@
-"""Whether the checkerboard experiment's result depends on the sampler: the sweep's finished runs, sampled in other ways.
+"""Whether the result of the checkerboard experiment depends on the sampler: the sweep's runs, sampled in other ways.
 
 python -m benchmarks.checkerboard_sweep --out benchmarks/results/checkerboard-sweep
 python -m benchmarks.checkerboard_samplers --out benchmarks/results/checkerboard-samplers
