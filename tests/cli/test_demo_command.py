@@ -69,7 +69,7 @@ def test_a_micro_run_writes_page_and_numbers(passband, tmp_path: Path):
     for measure in ("Log-spectral distance", "Leakage", "Pattern distance"):
         assert measure in result.err
         assert measure in page.text
-    assert f"{row['baseline']:.4g}" in result.err
+    assert f"{row['baseline']:.3g}" in result.err
     assert f"{row['ratio']:.2f}" in result.err
 
 

@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-#: On standard error, so that a command's own output can be piped.
-console = Console(stderr=True, highlight=False, emoji=False)
+#: On standard error, so that a command's own output can be piped; no line breaks in the middle of a path.
+console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 _NAMED = 20
 
