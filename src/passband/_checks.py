@@ -3,6 +3,7 @@
 import difflib
 import importlib
 from collections.abc import Iterable
+from numbers import Integral, Real
 from types import ModuleType
 
 from torch import Tensor
@@ -35,8 +36,20 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     """Raise ValueError, listing the choices, unless value is one of them."""
     known = list(choices)
     if value not in known:
-        hint = nearest(value, map(str, known)) if isinstance(value, str) else ""
+        names = [choice for choice in known if isinstance(choice, str)]
+        hint = nearest(value, names) if isinstance(value, str) else ""
         raise ValueError(f"unknown {name}: got {value!r}{hint}; expected one of {', '.join(map(repr, known))}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise TypeError unless value is a real number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+
+
+def is_integer(value: object) -> bool:
+    """Whether value is an integer, NumPy's included."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_floating(name: str, x: Tensor) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from passband._checks import check_choice
+from passband._checks import check_choice, is_integer
 from passband._seeds import seed_for
 from passband.data._decode import (
     Header,
@@ -112,6 +112,9 @@ class ImageFolder(Dataset[Tensor]):
         if channels not in (1, 3):
             raise ValueError(f"channels must be 1 (luma) or 3 (RGB), got {channels!r}")
         check_choice("subset", subset, ("all", "train", "eval"))
+        for name, count in (("resolution", resolution), ("limit", 1 if limit is None else limit)):
+            if not is_integer(count):
+                raise TypeError(f"{name} must be an int, got {count!r} of type {type(count).__name__}")
         if resolution < 1 or (limit is not None and limit < 1) or cache_bytes < 0:
             raise ValueError(
                 "resolution and limit must be at least 1 and cache_bytes at least 0, "

@@ -1,5 +1,6 @@
 """What all processes share: predictions, the clean estimate, and the quantities that follow from alpha and sigma."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from passband._checks import check_choice, check_floating, check_same_shape
+from passband._checks import check_choice, check_floating, check_number, check_same_shape
 from passband._numerics import compute_dtype, no_autocast, upcast
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "velocity", "edm", "edm_negated"]
@@ -51,7 +52,8 @@ class Process(ABC):
 
     def __init__(self, prediction: Prediction, sigma_data: float = 0.5) -> None:
         check_choice("prediction", prediction, get_args(Prediction))
-        if not sigma_data > 0:
+        check_number("sigma_data", sigma_data)
+        if not 0 < sigma_data < math.inf:
             raise ValueError(f"sigma_data must be positive, got {sigma_data}")
         self.prediction: Prediction = prediction
         self.sigma_data = sigma_data
@@ -242,7 +244,10 @@ class Process(ABC):
         return time.reshape(-1, *(1,) * (x.ndim - 1))
 
     def _floating_time(self, t: Time, dtype: torch.dtype | None = None) -> Tensor:
-        time = torch.as_tensor(t, dtype=None if isinstance(t, Tensor) else torch.float64)
+        try:
+            time = torch.as_tensor(t, dtype=None if isinstance(t, Tensor) else torch.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"t must be a time, or a tensor of one time per sample, got {t!r}") from error
         if time.is_complex() or time.dtype == torch.bool:
             raise TypeError(f"t must hold real numbers, got {time.dtype}")
         low, high = self.time_range

@@ -45,7 +45,13 @@ class VP(Process):
     ) -> None:
         super().__init__(prediction, sigma_data)
         table = linear_alphas_cumprod() if alphas_cumprod is None else alphas_cumprod
+        if not isinstance(table, Tensor):
+            raise TypeError(
+                f"alphas_cumprod must be a torch.Tensor, got {type(table).__name__}; convert it with torch.as_tensor"
+            )
         table = table.detach().to("cpu", torch.float64)
+        if table.numel() == 0:
+            raise ValueError(f"alphas_cumprod must hold at least one value, got shape {tuple(table.shape)}")
         inside = bool(((table >= 0) & (table <= 1)).all())
         if table.ndim != 1 or len(table) < 1 or not inside or not falls(table):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import torch
 
+from passband._checks import check_number
 from passband._numerics import no_autocast
 from passband.regularization._inputs import checked_pair, spectrum_mean
 from passband.regularization.loss import Field, PerSample, SpectralLoss
@@ -36,6 +37,7 @@ def focal_frequency_loss(estimate: Field, clean: Field, alpha: float = 1.0) -> P
 
     Source: Jiang et al. 2021 (ICCV, arXiv:2012.12821), Eq. 8 and 9.
     """
+    check_number("alpha", alpha)
     if not alpha >= 0:
         raise ValueError(f"alpha must be at least 0, got {alpha}")
     estimate, clean = checked_pair(estimate, clean)
@@ -54,6 +56,7 @@ class FocalFrequencyLoss(SpectralLoss):
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
+        check_number("alpha", alpha)
         if not alpha >= 0:
             raise ValueError(f"alpha must be at least 0, got {alpha}")
         self.alpha = alpha

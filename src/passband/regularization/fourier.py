@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from passband._checks import check_choice
+from passband._checks import check_choice, check_number
 from passband._numerics import no_autocast
 from passband.regularization._inputs import checked_pair, spectrum_mean
 from passband.regularization.loss import Field, PerSample, SpectralLoss
@@ -177,5 +177,6 @@ _COUPLINGS: dict[Coupling, Callable[[_Comparison], PerSample]] = {
 
 def _check_options(coupling: str, rel: float) -> None:
     check_choice("coupling", coupling, get_args(Coupling))
+    check_number("rel", rel)
     if not 0 < rel < 1:
         raise ValueError(f"rel must be in (0, 1), got {rel}")

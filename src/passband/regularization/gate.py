@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from passband._checks import check_number
+
 Gate = Callable[[Tensor], Tensor]
 
 
@@ -32,6 +34,8 @@ class NoiseRatioGate:
     """
 
     def __init__(self, max_ratio: float, softness: float = 0.0) -> None:
+        check_number("max_ratio", max_ratio)
+        check_number("softness", softness)
         if not max_ratio > 0:
             raise ValueError(f"max_ratio is a noise ratio sigma / alpha and must be positive, got {max_ratio}")
         if not softness >= 0:

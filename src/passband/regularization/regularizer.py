@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from passband._checks import check_same_shape, nearest
+from passband._checks import check_floating, check_same_shape, nearest
 from passband.process import Process, Time
 from passband.regularization.gate import Gate, NoiseRatioGate
 from passband.regularization.loss import Field, PerSample, SpectralLoss
@@ -70,6 +70,8 @@ class SpectralRegularizer(nn.Module):
         super().__init__()
         if not isinstance(loss, SpectralLoss):
             raise TypeError(f"loss must be a SpectralLoss such as AmplitudeLoss(), got {loss!r}")
+        if not callable(clean_estimate):
+            raise TypeError(f"clean_estimate must be a function (process, noisy, pred, t), got {clean_estimate!r}")
         self.loss = loss
         self.weight = _as_weight(weight)
         self.gate = _as_gate(gate)
@@ -103,6 +105,13 @@ class SpectralRegularizer(nn.Module):
 
         The arguments are those of [`forward`][passband.regularization.SpectralRegularizer.forward].
         """
+        if not isinstance(process, Process):
+            raise TypeError(
+                f"process must be a Process such as VP(), got {type(process).__name__}; "
+                "of a diffusers scheduler, pass process_from_scheduler(scheduler)"
+            )
+        check_floating("clean", clean)
+        check_floating("pred", pred)
         check_same_shape("clean", clean, "pred", pred)
         estimate = self.clean_estimate(process, noisy, pred, t)
         named = {name: (weight, term(estimate, clean)) for name, weight, term in self.loss.terms()}
@@ -116,7 +125,11 @@ class SpectralRegularizer(nn.Module):
     def _gated(self, values: PerSample, process: Process, t: Time) -> PerSample:
         if self.gate is None:
             return values
-        gate = self.gate(process.noise_ratio(t)).reshape(-1)
+        gate = self.gate(process.noise_ratio(t))
+        if not isinstance(gate, Tensor) or gate.numel() not in (1, values.shape[0]):
+            got = f"shape {tuple(gate.shape)}" if isinstance(gate, Tensor) else type(gate).__name__
+            raise ValueError(f"a gate must return a tensor of one value per noise ratio, got {got}")
+        gate = gate.reshape(-1)
         return gate.to(values.device, values.dtype) * values
 
     def extra_repr(self) -> str:
@@ -133,6 +146,8 @@ def _as_weight(weight: float | str | Weight) -> Weight:
         if weight != "edm":
             raise ValueError(f"unknown weight: got {weight!r}{nearest(weight, ['edm'])}; expected a number or 'edm'")
         return EDMWeight()
+    if isinstance(weight, type):
+        raise TypeError(f"weight must be an object, got the class {weight.__name__}; create it: {weight.__name__}(...)")
     if not callable(weight):
         raise TypeError(f"weight must be a number, 'edm' or a weight object, got {weight!r}")
     return weight

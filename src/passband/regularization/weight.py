@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from passband._checks import check_number
 from passband._numerics import upcast
 from passband.process import Process, Time
 from passband.regularization.loss import PerSample
@@ -76,6 +77,7 @@ class GradientShare:
     """
 
     def __init__(self, share: float) -> None:
+        check_number("share", share)
         if not 0 < share < math.inf:
             raise ValueError(f"share must be positive and finite, got {share}")
         self.share = share
@@ -101,6 +103,8 @@ class GradientShare:
 
 
 def _gradient_norm(name: str, loss: Tensor, pred: Tensor) -> Tensor:
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"{name} must be a scalar tensor, got {type(loss).__name__}; pass the loss before .item()")
     if loss.ndim != 0:
         raise ValueError(f"{name} must be a scalar, got shape {tuple(loss.shape)}; reduce it with .mean()")
     gradient = None
@@ -114,6 +118,7 @@ def _gradient_norm(name: str, loss: Tensor, pred: Tensor) -> Tensor:
 
 
 def _checked(name: str, value: float) -> float:
+    check_number(name, value)
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
     return float(value)

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from passband._checks import check_choice
+from passband._checks import check_choice, is_integer
 from passband.process import EDM, VP, Process
 
 Spacing = Literal["leading", "trailing", "uniform", "karras"]
@@ -40,6 +40,9 @@ def time_grid(process: Process, steps: int, spacing: Spacing | None = None, rho:
     Source: Karras et al. 2022 (arXiv:2206.00364), Eq. 5; Lin et al. 2024 (arXiv:2305.08891), Table 2, for VP's
     spacings.
     """
+    check_process(process)
+    if not is_integer(steps):
+        raise TypeError(f"steps must be an int, got {steps!r} of type {type(steps).__name__}")
     spacing = spacing or default_spacing(process)
     check_choice("spacing", spacing, get_args(Spacing))
     if steps < 1 or (isinstance(process, VP) and spacing != "karras" and steps > process.steps):
@@ -56,6 +59,15 @@ def time_grid(process: Process, steps: int, spacing: Spacing | None = None, rho:
     else:
         raise ValueError(f"spacing {spacing!r} counts the indices of a VP process; use 'uniform' for {process!r}")
     return torch.cat([times, times.new_tensor([process.clean_time])])
+
+
+def check_process(process: object) -> None:
+    """Raise TypeError unless process is one."""
+    if not isinstance(process, Process):
+        raise TypeError(
+            f"process must be a Process such as VP(), got {type(process).__name__}; "
+            "of a diffusers scheduler, pass process_from_scheduler(scheduler)"
+        )
 
 
 def default_spacing(process: Process) -> Spacing:

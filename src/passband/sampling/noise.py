@@ -1,11 +1,23 @@
 """Noise that depends on each sample's own seed alone: not on the batch, its split, or the process that draws it."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from passband.process import Process
+
+
+def checked_seeds(seeds: Iterable[int]) -> list[int]:
+    """The seeds as integers that a generator takes."""
+    try:
+        values = [operator.index(seed) for seed in seeds]
+    except TypeError as error:
+        raise TypeError(f"seeds must hold one integer per sample, such as range(4), got {seeds!r}") from error
+    if not all(-(2**63) <= seed < 2**63 for seed in values):
+        raise ValueError(f"seeds must fit into 64 bits, got {seeds!r}")
+    return values
 
 
 class SampleNoise:
@@ -17,7 +29,8 @@ class SampleNoise:
             CPU everywhere.
 
     Raises:
-        ValueError: if there are no seeds.
+        TypeError: if a seed is no integer.
+        ValueError: if there are no seeds, or one does not fit into 64 bits.
 
     Example:
         >>> import torch
@@ -29,10 +42,11 @@ class SampleNoise:
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
-        if len(seeds) == 0:
+        seeds = checked_seeds(seeds)
+        if not seeds:
             raise ValueError("seeds must hold one integer per sample, got none")
         self.device = torch.device(device)
-        self._generators = [torch.Generator(self.device).manual_seed(int(seed)) for seed in seeds]
+        self._generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """The next standard normal values of each sample, (batch, *shape)."""

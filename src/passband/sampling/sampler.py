@@ -7,11 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from passband._checks import check_choice
+from passband._checks import check_choice, check_number, is_integer
 from passband._numerics import upcast
 from passband.process import Process
-from passband.sampling.grid import Spacing, time_grid
-from passband.sampling.noise import SampleNoise
+from passband.sampling.grid import Spacing, check_process, time_grid
+from passband.sampling.noise import SampleNoise, checked_seeds
 from passband.sampling.predict import Model, predict
 from passband.sampling.solvers import SOLVERS, Denoise, Solver
 
@@ -93,7 +93,9 @@ def sample(
         The samples on the device, (len(seeds), \*shape).
 
     Raises:
-        ValueError: on an unknown solver or spacing, no seeds, or times that do not run from noise towards clean.
+        TypeError: if process, solver, guidance, conditioning or a seed is of another kind.
+        ValueError: on an unknown solver or spacing, no seeds, a shape, clip or dtype that is not possible, or times
+            that do not run from noise towards clean.
 
     Example:
         >>> import torch
@@ -104,13 +106,17 @@ def sample(
         (torch.Size([4, 1, 8, 8]), 0.0)
 
     """
+    _check_inputs(process, guidance, conditioning, dtype, clip)
+    shape = _checked_shape(shape)
     grid = _checked_times(process, times) if times is not None else time_grid(process, steps, spacing).tolist()
     if isinstance(solver, str):
         check_choice("solver", solver, SOLVERS)
         solver = SOLVERS[solver]()
+    if isinstance(solver, type) or not isinstance(solver, Solver):
+        raise TypeError(f"solver must be a name or an object such as Heun(), got {solver!r}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    seeds = list(seeds)
+    seeds = checked_seeds(seeds)
     size = batch_size or max(len(seeds), 1)
     starts = range(0, max(len(seeds), 1), size)
     report = _Progress(on_step, len(starts) * (len(grid) - 1))
@@ -129,6 +135,31 @@ def sample(
             report()
         batches.append(x)
     return torch.cat(batches)
+
+
+def _check_inputs(
+    process: object, guidance: object, conditioning: object, dtype: torch.dtype, clip: float | None
+) -> None:
+    check_process(process)
+    if guidance is not None and not isinstance(guidance, Guidance):
+        raise TypeError(f"guidance must be Guidance(scale, unconditional=...), got {guidance!r}")
+    if conditioning is not None and not isinstance(conditioning, Mapping):
+        raise TypeError(
+            f"conditioning must map the model's keyword arguments to values, got {type(conditioning).__name__}; "
+            "name it: {'class_labels': labels}"
+        )
+    check_choice("dtype", dtype, (torch.float32, torch.float64))
+    if clip is not None:
+        check_number("clip", clip)
+        if not clip > 0:
+            raise ValueError(f"clip must be positive, got {clip}; None leaves clean estimates as they are")
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    sides = tuple(shape) if isinstance(shape, Sequence) else ()
+    if len(sides) < 2 or not all(is_integer(side) and side > 0 for side in sides):
+        raise ValueError(f"shape is that of one sample, (channels, *spatial), in positive integers, got {shape!r}")
+    return sides
 
 
 def _denoiser(

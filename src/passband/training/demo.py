@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from passband._checks import check_choice
 from passband.data import ImageFolder, checkerboard_patterns, checkerboards, save_image
 from passband.metrics import MeanPSD, leakage, log_spectral_distance, pattern_distance
 from passband.reports.page import write_file
+from passband.sampling import SOLVERS
 from passband.training.config import Recipe, make_recipe
 from passband.training.run_folder import RunFolder
 from passband.training.trainer import Trainer
@@ -58,6 +60,7 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.size < 16 or self.size & (self.size - 1):
             raise ValueError(f"size must be a power of two of at least 16, got {self.size}")
+        check_choice("solver", self.solver, SOLVERS)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must be distinct, at least one, got {self.seeds}")
         if self.budget < 1 or self.samples < 2:

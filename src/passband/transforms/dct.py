@@ -197,6 +197,8 @@ def block_idct(
 def _spatial_axes(x: Tensor, dims: Sequence[int] | None) -> list[int]:
     if dims is None:
         return list(range(2, x.ndim))
+    if isinstance(dims, int):
+        raise TypeError(f"dims must be a sequence of axes, got {dims}; pass ({dims},)")
     axes = [dim + x.ndim if dim < 0 else dim for dim in dims]
     if not axes or len(set(axes)) < len(axes) or not all(2 <= axis < x.ndim for axis in axes):
         raise ValueError(

@@ -21,6 +21,9 @@ _EXTENSIONS = {
 }
 """SciPy's names of the boundary modes, and how the wavelets call the same thing."""
 
+_LARGEST_RADIUS = 100_000
+"""Beyond it the kernel itself would fill the memory."""
+
 BLUR_MODES: tuple[str, ...] = tuple(_EXTENSIONS)
 """Boundary modes, by their SciPy names."""
 
@@ -68,6 +71,11 @@ def gaussian_blur(
         raise ValueError(f"truncate must be a finite number above 0, got {truncate}")
     (x,) = upcast(x)
     for axis, width in enumerate(sigmas, start=2):
+        if truncate * width > _LARGEST_RADIUS:
+            raise ValueError(
+                f"sigma {width:g} with truncate {truncate:g} needs a kernel of more than {_LARGEST_RADIUS:,} positions "
+                "on each side; lower them, or take the mean of the field"
+            )
         taps = _kernel(width, truncate)
         if len(taps) > 1:
             radius = len(taps) // 2

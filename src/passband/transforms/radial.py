@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from passband._checks import check_choice, check_floating
+from passband._checks import check_choice, check_floating, is_integer
 from passband._numerics import no_autocast, upcast
 from passband.transforms.fourier import half_weights, rfftn
 
@@ -277,10 +277,10 @@ def power_law_exponent(
 
 
 def _checked_size(size: Sequence[int]) -> tuple[int, ...]:
-    size = tuple(size)
-    if not 1 <= len(size) <= 3 or min(size) < 1:
+    sides = tuple(size) if isinstance(size, Sequence) else ()
+    if not 1 <= len(sides) <= 3 or not all(is_integer(side) and side >= 1 for side in sides):
         raise ValueError(f"size must be 1 to 3 positive side lengths, got {size}; pass x.shape[2:]")
-    return size
+    return sides
 
 
 def _grid_dtype(device: torch.device | str | None) -> torch.dtype:

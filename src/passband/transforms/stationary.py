@@ -85,6 +85,8 @@ def iswt(coefficients: WaveletCoefficients) -> Float[Tensor, "batch channels *sp
         True
 
     """
+    if not isinstance(coefficients, WaveletCoefficients):
+        raise TypeError(f"coefficients must be what swt returns, got {type(coefficients).__name__}")
     if not coefficients.stationary:
         raise ValueError("these are coefficients of the decimated transform; invert them with idwt")
     bank = _bank(coefficients.wavelet, coefficients.norm)

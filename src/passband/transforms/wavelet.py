@@ -95,6 +95,8 @@ def idwt(coefficients: WaveletCoefficients) -> Float[Tensor, "batch channels *sp
         torch.Size([1, 1, 32])
 
     """
+    if not isinstance(coefficients, WaveletCoefficients):
+        raise TypeError(f"coefficients must be what dwt returns, got {type(coefficients).__name__}")
     if coefficients.stationary:
         raise ValueError("these are coefficients of the stationary transform; invert them with iswt")
     bank = filter_bank(coefficients.wavelet)
