@@ -138,6 +138,15 @@ def test_missing_and_empty_folders_are_clear_errors(folders, tmp_path: Path) -> 
         raise run(tmp_path / "nowhere", folders[1], "--out", tmp_path / "out").exception
 
 
+def test_a_file_in_the_place_of_the_report_is_a_clear_error(folders, tmp_path: Path) -> None:
+    taken = tmp_path / "report"
+    taken.write_text("something else")
+    result = run(*folders, "--out", taken)
+    assert isinstance(result.exception, ValueError)
+    assert "--out must be a folder" in str(result.exception)
+    assert taken.read_text() == "something else"
+
+
 def test_tiles_of_photographs_lose_high_frequencies_to_a_blur(shared: Path, tmp_path: Path) -> None:
     from PIL import Image, ImageFilter
 

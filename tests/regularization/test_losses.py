@@ -340,3 +340,29 @@ def test_pixel_loss_is_the_mean_absolute_difference(size):
     assert pixel_loss(estimate, clean).tolist() == pytest.approx(expected, rel=1e-13)
     assert torch.equal(PixelLoss()(estimate, clean), pixel_loss(estimate, clean))
     assert PixelLoss().name == "pixel"
+
+
+def test_python_sum_adds_losses() -> None:
+    x, y = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    total = sum([AmplitudeLoss(), WaveletLoss()])
+    torch.testing.assert_close(total(x, y), AmplitudeLoss()(x, y) + WaveletLoss()(x, y))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"wavelet": "har"}, "did you mean 'haar'"),
+        ({"mode": "symetric"}, "did you mean 'symmetric'"),
+        ({"levels": 0}, "level"),
+        ({"weights": {"aa": 1.0}}, r"function of \(level, sub-band name\)"),
+    ],
+)
+def test_wrong_wavelet_options_are_refused_when_the_loss_is_made(options: dict[str, object], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        WaveletLoss(**options)
+
+
+@pytest.mark.parametrize("loss", [AmplitudeLoss(), AmplitudePhaseLoss()])
+def test_an_empty_batch_is_refused(loss: SpectralLoss) -> None:
+    with pytest.raises(ValueError, match="holds no samples"):
+        loss(torch.zeros(0, 3, 8, 8), torch.zeros(0, 3, 8, 8))

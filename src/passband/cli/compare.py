@@ -46,6 +46,8 @@ def compare(
     Prints the log-spectral distance per octave and overall and the power-law exponents; writes a page (index.html), its
     figures and the numbers (results.json).
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the report")
     side = _side_of(fake) if resolution is None else resolution
     with _progress() as progress:
         measured = {}

@@ -1,5 +1,6 @@
 """What all processes share: predictions, the clean estimate, and the quantities that follow from alpha and sigma."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -59,8 +60,9 @@ class Process(ABC):
         self.sigma_data = sigma_data
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
-        return f"{type(self).__name__}({settings})"
+        # The constructor's own arguments that are kept under their names; what follows from them is left out.
+        names = [name for name in inspect.signature(type(self)).parameters if name in vars(self)]
+        return f"{type(self).__name__}({', '.join(f'{name}={vars(self)[name]!r}' for name in names)})"
 
     @property
     def time_range(self) -> tuple[float, float]:

@@ -52,7 +52,21 @@ def focal_frequency_loss(estimate: Field, clean: Field, alpha: float = 1.0) -> P
 
 
 class FocalFrequencyLoss(SpectralLoss):
-    """[`focal_frequency_loss`][passband.regularization.focal_frequency_loss] as a module, with its option."""
+    """[`focal_frequency_loss`][passband.regularization.focal_frequency_loss] as a module.
+
+    Args:
+        alpha: how sharply the loss focuses, at least 0.
+
+    Raises:
+        ValueError: if alpha is negative.
+
+    Example:
+        >>> import torch
+        >>> from passband import FocalFrequencyLoss
+        >>> FocalFrequencyLoss(alpha=2.0)(torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)).shape
+        torch.Size([2])
+
+    """
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()

@@ -93,7 +93,15 @@ def amplitude_phase_loss(
 
 
 class AmplitudeLoss(SpectralLoss):
-    """[`amplitude_loss`][passband.regularization.amplitude_loss] as a module."""
+    """[`amplitude_loss`][passband.regularization.amplitude_loss] as a module.
+
+    Example:
+        >>> import torch
+        >>> from passband import AmplitudeLoss
+        >>> AmplitudeLoss()(torch.zeros(1, 1, 4), torch.ones(1, 1, 4)).item()  # all in frequency 0: sqrt(4) / 4
+        0.5
+
+    """
 
     def forward(self, estimate: Field, clean: Field) -> PerSample:
         """Return [`amplitude_loss`][passband.regularization.amplitude_loss]."""
@@ -101,7 +109,23 @@ class AmplitudeLoss(SpectralLoss):
 
 
 class AmplitudePhaseLoss(SpectralLoss):
-    """[`amplitude_phase_loss`][passband.regularization.amplitude_phase_loss] as a module, with its options."""
+    """[`amplitude_phase_loss`][passband.regularization.amplitude_phase_loss] as a module.
+
+    Args:
+        coupling: `frequency`, `energy` or `norm`.
+        rel: relative amplitude under which a phase is faded out, in (0, 1).
+
+    Raises:
+        ValueError: on an unknown coupling, or if rel is out of range.
+
+    Example:
+        >>> import torch
+        >>> from passband import AmplitudePhaseLoss
+        >>> x = torch.randn(2, 3, 16, 16)
+        >>> AmplitudePhaseLoss("norm")(x, x).tolist()
+        [0.0, 0.0]
+
+    """
 
     def __init__(self, coupling: Coupling = "frequency", rel: float = 1e-3) -> None:
         super().__init__()

@@ -12,7 +12,16 @@ PerSample = Float[Tensor, "batch"]
 class SpectralLoss(nn.Module):
     """A distance of two clean samples, one value per sample. A subclass defines `forward` and nothing else.
 
-    Losses add and scale: `AmplitudeLoss() + 0.1 * WaveletLoss("bior1.3")` is a loss too.
+    Losses add and scale: `AmplitudeLoss() + 0.1 * WaveletLoss("bior1.3")` is a loss too, and so is `sum(losses)`.
+
+    Example:
+        >>> from passband.regularization import SpectralLoss
+        >>> class Bias(SpectralLoss):
+        ...     def forward(self, estimate, clean):
+        ...         return (estimate - clean).flatten(1).mean(1).abs()
+        >>> Bias().name
+        'bias'
+
     """
 
     def forward(self, estimate: Field, clean: Field) -> PerSample:
@@ -27,6 +36,10 @@ class SpectralLoss(nn.Module):
     def name(self) -> str:
         """The name under which the loss is logged."""
         return type(self).__name__.removesuffix("Loss").lower()
+
+    def __radd__(self, other: object) -> "SpectralLoss":
+        # For sum([...]), which starts from 0.
+        return self if other == 0 else NotImplemented
 
     def __add__(self, other: "SpectralLoss") -> "WeightedSum":
         return WeightedSum([(1.0, self), (1.0, other)])

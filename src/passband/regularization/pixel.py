@@ -33,7 +33,15 @@ def pixel_loss(estimate: Field, clean: Field) -> PerSample:
 
 
 class PixelLoss(SpectralLoss):
-    """[`pixel_loss`][passband.regularization.pixel_loss] as a module."""
+    """[`pixel_loss`][passband.regularization.pixel_loss] as a module.
+
+    Example:
+        >>> import torch
+        >>> from passband.regularization import PixelLoss
+        >>> PixelLoss()(torch.zeros(2, 1, 4), torch.ones(2, 1, 4)).tolist()
+        [1.0, 1.0]
+
+    """
 
     def forward(self, estimate: Field, clean: Field) -> PerSample:
         """Return [`pixel_loss`][passband.regularization.pixel_loss]."""

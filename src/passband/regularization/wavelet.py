@@ -7,7 +7,7 @@ from torch import Tensor
 from passband._numerics import no_autocast
 from passband.regularization._inputs import checked_pair
 from passband.regularization.loss import Field, PerSample, SpectralLoss
-from passband.transforms import WaveletCoefficients, dwt, swt
+from passband.transforms import WaveletCoefficients, check_transform, dwt, swt
 
 SubbandWeights = Callable[[int, str], float]
 """The weight of a sub-band by its level (1 = finest) and name (`ad`, `da`, `dd`; the approximation: `aa`)."""
@@ -63,7 +63,27 @@ def wavelet_loss(
 
 
 class WaveletLoss(SpectralLoss):
-    """[`wavelet_loss`][passband.regularization.wavelet_loss] as a module, with its options."""
+    """[`wavelet_loss`][passband.regularization.wavelet_loss] as a module.
+
+    Args:
+        wavelet: any discrete wavelet of PyWavelets.
+        levels: number of levels; default: as many as the shortest side allows (stationary: 1).
+        mode: boundary mode of PyWavelets.
+        stationary: use the undecimated transform.
+        weights: gamma, a function of (level, sub-band name).
+
+    Raises:
+        ValueError: on an unknown wavelet or mode, or levels under 1; when called, if the size does not allow them.
+        TypeError: if weights is not a function.
+
+    Example:
+        >>> import torch
+        >>> from passband import WaveletLoss
+        >>> loss = WaveletLoss("bior1.3", levels=1, weights=lambda level, name: 0.0 if name == "aa" else 1.0)
+        >>> loss(torch.ones(2, 3, 16, 16), torch.zeros(2, 3, 16, 16)).abs().max().item() < 1e-5  # details alone
+        True
+
+    """
 
     def __init__(
         self,
@@ -74,6 +94,9 @@ class WaveletLoss(SpectralLoss):
         weights: SubbandWeights = equal_weights,
     ) -> None:
         super().__init__()
+        check_transform(wavelet, levels, mode)
+        if not callable(weights):
+            raise TypeError(f"weights must be a function of (level, sub-band name), got {type(weights).__name__}")
         self.wavelet, self.levels, self.mode, self.stationary = wavelet, levels, mode, stationary
         self.weights = weights
 

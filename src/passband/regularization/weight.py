@@ -24,7 +24,15 @@ class Weight(Protocol):
 
 
 class ConstantWeight:
-    """The same number for all samples (the paper's *unweighted* term)."""
+    """The same number for all samples (the paper's *unweighted* term).
+
+    Args:
+        value: lambda, finite and at least 0.
+
+    Raises:
+        TypeError, ValueError: if value is no such number.
+
+    """
 
     def __init__(self, value: float) -> None:
         self.value = _checked("weight", value)

@@ -15,7 +15,7 @@ from passband.transforms.radial import (
     radial_psd,
 )
 from passband.transforms.stationary import iswt, swt
-from passband.transforms.wavelet import dwt, dwt_max_levels, idwt
+from passband.transforms.wavelet import check_transform, dwt, dwt_max_levels, idwt
 
 __all__ = [
     "PowerLaw",
@@ -24,6 +24,7 @@ __all__ = [
     "bin_frequencies",
     "block_dct",
     "block_idct",
+    "check_transform",
     "dct",
     "dct_matrix",
     "dwt",

@@ -25,7 +25,7 @@ def rfftn(x: Float[Tensor, "batch channels *spatial"]) -> Complex[Tensor, "batch
 
     Raises:
         TypeError: if x is not floating.
-        ValueError: if x has no or more than 3 spatial dimensions.
+        ValueError: if x has no or more than 3 spatial dimensions, or no samples.
 
     Example:
         >>> import torch
@@ -37,6 +37,8 @@ def rfftn(x: Float[Tensor, "batch channels *spatial"]) -> Complex[Tensor, "batch
 
     """
     check_batch("x", x)
+    if x.shape[0] == 0:
+        raise ValueError(f"x holds no samples: got shape {tuple(x.shape)}; leave empty batches out")
     (x,) = upcast(x)
     with no_autocast(x):
         spectrum: Tensor = torch.fft.rfftn(x, dim=tuple(range(2, x.ndim)), norm="ortho")

@@ -125,6 +125,19 @@ def dwt_max_levels(size: Sequence[int], wavelet: str = "haar") -> int:
     return max((min(size) // (filter_bank(wavelet).length - 1)).bit_length() - 1, 0)
 
 
+def check_transform(wavelet: str, levels: int | None, mode: str) -> None:
+    """Check what can be checked of a transform's options before a field is there.
+
+    Raises:
+        TypeError, ValueError: on an unknown wavelet or mode, or levels under 1.
+
+    """
+    filter_bank(wavelet)
+    check_choice("mode", mode, MODES)
+    if levels is not None:
+        check_levels(levels)
+
+
 def _checked_levels(size: tuple[int, ...], wavelet: str, levels: int | None) -> int:
     if levels is not None:
         check_levels(levels)
