@@ -2,7 +2,7 @@
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from types import ModuleType
 
@@ -50,6 +50,20 @@ def check_number(name: str, value: object) -> None:
 def is_integer(value: object) -> bool:
     """Whether value is an integer, NumPy's included."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_integer(name: str, value: object) -> None:
+    """Raise TypeError unless value is an integer."""
+    if not is_integer(value):
+        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
+
+
+def check_pair(name: str, value: object) -> None:
+    """Raise TypeError unless value is a pair of real numbers."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair of numbers, got {value!r}")
+    for number in value:
+        check_number(f"each value of {name}", number)
 
 
 def check_floating(name: str, x: Tensor) -> None:

@@ -7,12 +7,16 @@ from jaxtyping import Bool, Float32
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from passband._checks import check_integer, is_integer
 from passband._seeds import seed_for
 
 DEFAULT_CELLS = (4, 8, 16)
 
 
 def _check_cells(size: int, cells: Sequence[int]) -> tuple[int, ...]:
+    check_integer("size", size)
+    if not isinstance(cells, Sequence) or not all(is_integer(cell) for cell in cells):
+        raise TypeError(f"cells must be a sequence of cell sizes in whole pixels, got {cells!r}; for one pass (8,)")
     cells = tuple(cells)
     if not cells or len(set(cells)) != len(cells):
         raise ValueError(f"cells must be distinct cell sizes, at least one, got {cells}")
@@ -72,6 +76,7 @@ def checkerboards(
         Images of exactly ±1.
 
     Raises:
+        TypeError: if size is no integer or cells no sequence of them.
         ValueError: if a cell size does not divide size / 2 or occurs twice; if there is none; if a number is too small.
 
     Example:
@@ -100,6 +105,7 @@ def checkerboard_patterns(
         cells: the cell sizes, each a divisor of size / 2.
 
     Raises:
+        TypeError: as [`checkerboards`][passband.data.checkerboards].
         ValueError: as [`checkerboards`][passband.data.checkerboards].
 
     Example:
@@ -123,6 +129,7 @@ def checkerboard_support(size: int = 64, cells: Sequence[int] = DEFAULT_CELLS) -
         Mask over the half spectrum of [`rfftn`][passband.transforms.rfftn], (size, size // 2 + 1).
 
     Raises:
+        TypeError: as [`checkerboards`][passband.data.checkerboards].
         ValueError: as [`checkerboards`][passband.data.checkerboards].
 
     Example:
@@ -131,8 +138,9 @@ def checkerboard_support(size: int = 64, cells: Sequence[int] = DEFAULT_CELLS) -
         [[2, 2], [6, 2]]
 
     """
+    cells = _check_cells(size, cells)
     support = torch.zeros(size, size // 2 + 1, dtype=torch.bool)
-    for cell in _check_cells(size, cells):
+    for cell in cells:
         step = size // (2 * cell)
         odd = torch.arange(size) % (2 * step) == step
         support |= odd[:, None] & odd[None, : size // 2 + 1]
@@ -150,6 +158,7 @@ class Checkerboard(Dataset[Tensor]):
         seed: any integer; another seed gives other images.
 
     Raises:
+        TypeError: as `checkerboards`.
         ValueError: as `checkerboards`, or if length is under 1.
 
     Example:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from passband._checks import check_choice, is_integer
+from passband._checks import check_choice, check_integer
 from passband._seeds import seed_for
 from passband.data._decode import (
     Header,
@@ -32,7 +32,13 @@ Progress = Callable[[int, int], None]
 
 
 class SkippedImage(NamedTuple):
-    """An image that is left out, and why."""
+    """An image that is left out, and why.
+
+    Attributes:
+        name: the file's name within the folder or zip, with forward slashes.
+        reason: why it cannot be used, for people to read.
+
+    """
 
     name: str
     reason: str
@@ -80,6 +86,7 @@ class ImageFolder(Dataset[Tensor]):
 
     Raises:
         FileNotFoundError: if there is nothing at path.
+        TypeError: if resolution or limit is no integer.
         ValueError: if path is neither a folder nor a zip, holds no usable image, or an option is unknown; if an image
             cannot be used and `strict` is set.
 
@@ -113,8 +120,7 @@ class ImageFolder(Dataset[Tensor]):
             raise ValueError(f"channels must be 1 (luma) or 3 (RGB), got {channels!r}")
         check_choice("subset", subset, ("all", "train", "eval"))
         for name, count in (("resolution", resolution), ("limit", 1 if limit is None else limit)):
-            if not is_integer(count):
-                raise TypeError(f"{name} must be an int, got {count!r} of type {type(count).__name__}")
+            check_integer(name, count)
         if resolution < 1 or (limit is not None and limit < 1) or cache_bytes < 0:
             raise ValueError(
                 "resolution and limit must be at least 1 and cache_bytes at least 0, "

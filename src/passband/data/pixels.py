@@ -17,6 +17,15 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def from_uint8(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
     """Pixels 0 … 255 to floats in [-1, 1]: x / 127.5 - 1.
 
+    Args:
+        pixels: uint8, of any shape.
+
+    Returns:
+        Floats in [-1, 1] of the same shape, float32.
+
+    Raises:
+        TypeError: if pixels is not a uint8 tensor.
+
     Example:
         >>> import torch
         >>> from passband.data import from_uint8
@@ -24,11 +33,20 @@ def from_uint8(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
         [-1.0, 1.0]
 
     """
+    if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
+        got = pixels.dtype if isinstance(pixels, Tensor) else type(pixels).__name__
+        raise TypeError(f"pixels must be a uint8 tensor, got {got}; floats in [-1, 1] become pixels by to_uint8")
     return pixels.to(torch.float32) / 127.5 - 1.0
 
 
 def to_uint8(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """Floats in [-1, 1] to pixels 0 … 255, rounded to the nearest and clamped; the inverse of `from_uint8`.
+
+    Args:
+        x: real floating tensor of any shape; values outside [-1, 1] are clamped.
+
+    Returns:
+        Pixels of the same shape, uint8.
 
     Raises:
         TypeError: if x is not floating.

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from passband._checks import check_batch, check_floating, check_same_shape
+from passband._checks import check_batch, check_floating, check_number, check_same_shape
 from passband.transforms import power_law_exponent, radial_psd
 
 DEFAULT_FLOOR = 1e-4
@@ -57,6 +57,7 @@ def log_spectral_ratio(
         Decibels in float64, (\*batch, bins - 1): bin 0, the mean, is left out.
 
     Raises:
+        TypeError: if a PSD is not floating, or floor no number.
         ValueError: if the shapes differ, there are fewer than 2 bins, or floor is negative.
 
     Example:
@@ -72,6 +73,7 @@ def log_spectral_ratio(
     check_same_shape("fake_psd", fake_psd, "real_psd", real_psd)
     if real_psd.ndim == 0 or real_psd.shape[-1] < 2:
         raise ValueError(f"a PSD needs bin 0 and at least one more, got shape {tuple(real_psd.shape)}")
+    check_number("floor", floor)
     if not floor >= 0:
         raise ValueError(f"floor is a share of the mean power of real_psd, at least 0; got {floor}")
     fake, real = fake_psd[..., 1:].double(), real_psd[..., 1:].double()
@@ -96,6 +98,7 @@ def log_spectral_distance(
         Decibels in float64, (\*batch,).
 
     Raises:
+        TypeError: if a PSD is not floating, or floor no number.
         ValueError: if the shapes differ, there are fewer than 2 bins, or floor is negative.
 
     Example:
@@ -111,41 +114,59 @@ def log_spectral_distance(
 
 @dataclass(frozen=True)
 class OctaveDistance:
-    """The distance within one octave of radii."""
+    """The distance within one octave of radii; the difference is that of `log_spectral_ratio`.
+
+    Attributes:
+        low: first radius, in cycles per shortest side.
+        high: last radius, included.
+        lsd: root mean square of the difference over the octave's radii, dB, at least 0.
+        bias: mean of the difference, dB: positive where the generated samples have too much power.
+
+    """
 
     low: int
-    """First radius, in cycles per shortest side."""
     high: int
-    """Last radius, included."""
     lsd: float
-    """Root mean square of the difference, dB."""
     bias: float
-    """Mean of the difference, dB: positive where the generated samples have too much power."""
 
 
 @dataclass(frozen=True)
 class SpectrumResult:
-    """What [`SpectrumDistance`][passband.metrics.SpectrumDistance] computes; tensors are float64 on the CPU."""
+    """What [`SpectrumDistance`][passband.metrics.SpectrumDistance] computes; tensors are float64 on the CPU.
+
+    Attributes:
+        lsd: log-spectral distance over all radii, dB, of the PSDs averaged over channels.
+        octaves: the distance within each octave of radii, lowest first.
+        ratio: difference per radius 1 ... N/2, dB, (bins - 1,): positive where the generated samples have too much
+            power.
+        real_exponent: power-law exponent of the reference, least squares over radii 1 ... N/2; NaN with one radius.
+        fake_exponent: the same of the generated samples.
+        real_psd: PSD of the reference, mean over samples and channels, (bins,), bin 0 first.
+        fake_psd: the same of the generated samples.
+        real_error: standard error of real_psd over samples, (bins,); NaN for one sample.
+        fake_error: the same of fake_psd.
+        real_channels: PSD of the reference per channel, (channels, bins).
+        fake_channels: the same of the generated samples.
+        channel_lsd: log-spectral distance of every channel by itself, dB, (channels,).
+        real_count: number of real samples.
+        fake_count: number of generated samples.
+        size: spatial shape of a sample.
+        floor: share of the reference's mean power that was added to both PSDs.
+
+    """
 
     lsd: float
-    """Log-spectral distance over all radii, dB, of the PSDs averaged over channels."""
     octaves: tuple[OctaveDistance, ...]
     ratio: Tensor
-    """Difference per radius 1 ... N/2, dB, (bins - 1,)."""
     real_exponent: float
-    """Power-law exponent of the reference, least squares over radii 1 ... N/2."""
     fake_exponent: float
     real_psd: Tensor
-    """Mean over samples and channels, (bins,), bin 0 first."""
     fake_psd: Tensor
     real_error: Tensor
-    """Standard error of real_psd over samples, (bins,); NaN for one sample."""
     fake_error: Tensor
     real_channels: Tensor
-    """PSD per channel, (channels, bins)."""
     fake_channels: Tensor
     channel_lsd: Tensor
-    """Log-spectral distance of every channel by itself, dB, (channels,)."""
     real_count: int
     fake_count: int
     size: tuple[int, ...]
@@ -273,7 +294,11 @@ class SpectrumDistance:
 
     Args:
         floor: share of the real samples' mean power that is added to both PSDs, see
-            [`log_spectral_ratio`][passband.metrics.log_spectral_ratio].
+            [`log_spectral_ratio`][passband.metrics.log_spectral_ratio]; at least 0.
+
+    Raises:
+        TypeError: if floor is no number.
+        ValueError: if floor is negative.
 
     Example:
         >>> import torch
@@ -287,6 +312,7 @@ class SpectrumDistance:
     """
 
     def __init__(self, floor: float = DEFAULT_FLOOR) -> None:
+        check_number("floor", floor)
         if not floor >= 0:
             raise ValueError(f"floor is a share of the real samples' mean power, at least 0; got {floor}")
         self.floor = floor

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from passband._checks import check_choice, check_floating, check_number, check_same_shape
+from passband._checks import check_choice, check_floating, check_integer, check_number, check_same_shape
 from passband._numerics import compute_dtype, no_autocast, upcast
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "velocity", "edm", "edm_negated"]
@@ -21,14 +21,33 @@ _ROUNDING = 1e-5
 
 
 class Level(NamedTuple):
-    """The coefficients of x_t = alpha x0 + sigma eps at some times."""
+    """The coefficients of x_t = alpha x0 + sigma eps at some times.
+
+    Attributes:
+        alpha: what multiplies the clean sample, of the times' shape.
+        sigma: what multiplies the unit noise, of the times' shape, in the data's unit.
+
+    Example:
+        >>> import torch
+        >>> from passband import Flow
+        >>> alpha, sigma = Flow(data_at=1).level(torch.tensor(0.25))
+        >>> alpha.item(), sigma.item()
+        (0.25, 0.75)
+
+    """
 
     alpha: Tensor
     sigma: Tensor
 
 
 class PredictionMix(NamedTuple):
-    """The coefficients of the network's output p = a x0 + b eps at some times."""
+    """The coefficients of the network's output p = a x0 + b eps at some times.
+
+    Attributes:
+        a: what multiplies the clean sample, of the times' shape.
+        b: what multiplies the unit noise, of the times' shape.
+
+    """
 
     a: Tensor
     b: Tensor
@@ -39,7 +58,11 @@ class Process(ABC):
 
     Args:
         prediction: what the network's output is; a and b of each name are in the table of `docs/conventions.md`.
-        sigma_data: standard deviation of the data, used by EDM's preconditioning and weights.
+        sigma_data: standard deviation of the data, above 0, used by EDM's preconditioning and weights.
+
+    Raises:
+        TypeError: if sigma_data is no number.
+        ValueError: if the prediction is unknown, or sigma_data is not above 0 and finite.
 
     """
 
@@ -87,12 +110,36 @@ class Process(ABC):
     def sample_times(
         self, count: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
     ) -> Shaped[Tensor, " count"]:
-        """Draw times as training does."""
+        """Draw times as training does.
+
+        Args:
+            count: number of times, at least 0.
+            generator: source of randomness, on the same device; default: PyTorch's own.
+            device: device of the times; default: PyTorch's own.
+
+        Returns:
+            Times in the process's own unit, (count,).
+
+        Raises:
+            TypeError: if count is no integer.
+            ValueError: if count is negative.
+
+        """
 
     # What follows from it.
 
     def noise_ratio(self, t: Time) -> Tensor:
         r"""$r = \sigma / \alpha$, the axis on which all processes compare; infinite where alpha is 0.
+
+        Args:
+            t: times in the process's own unit, a number or a tensor of any shape, within `time_range`.
+
+        Returns:
+            Ratios at least 0, of t's shape, in float32 (float64 for a number and for float64 times).
+
+        Raises:
+            TypeError: if t is no real number and no real tensor.
+            ValueError: if a time on the CPU is out of range; on an accelerator it is not looked at.
 
         Example:
             >>> import torch
@@ -105,16 +152,65 @@ class Process(ABC):
         return sigma / alpha
 
     def log_snr(self, t: Time) -> Tensor:
-        r"""$\ln(\alpha^2 / \sigma^2) = -2 \ln r$."""
+        r"""$\ln(\alpha^2 / \sigma^2) = -2 \ln r$.
+
+        Args:
+            t: times, as for [`noise_ratio`][passband.process.Process.noise_ratio].
+
+        Returns:
+            Natural logarithms of t's shape; infinite where sigma (plus) or alpha (minus) is 0.
+
+        Raises:
+            TypeError: if t is no real number and no real tensor.
+            ValueError: if a time is out of range.
+
+        Example:
+            >>> from passband import Flow
+            >>> Flow(data_at=1).log_snr(0.5).item() == 0  # as much signal as noise
+            True
+
+        """
         return -2 * self.noise_ratio(t).log()
 
     def flow_time(self, t: Time) -> Tensor:
-        r"""$\tau = \alpha / (\alpha + \sigma)$ in [0, 1]: 0 is noise, 1 is data."""
+        r"""$\tau = \alpha / (\alpha + \sigma)$ in [0, 1]: 0 is noise, 1 is data.
+
+        Args:
+            t: times, as for [`noise_ratio`][passband.process.Process.noise_ratio].
+
+        Returns:
+            Flow times of t's shape.
+
+        Raises:
+            TypeError: if t is no real number and no real tensor.
+            ValueError: if a time is out of range.
+
+        Example:
+            >>> from passband import EDM, Flow
+            >>> EDM().flow_time(3.0).item(), Flow(data_at=0).flow_time(0.75).item()
+            (0.25, 0.25)
+
+        """
         alpha, sigma = self.level(self._floating_time(t))
         return alpha / (alpha + sigma)
 
     def edm_weight(self, t: Time) -> Tensor:
         r"""EDM's $\lambda(r) = (r^2 + \sigma_d^2) / (r\, \sigma_d)^2$ at the noise ratio r.
+
+        Args:
+            t: times, as for [`noise_ratio`][passband.process.Process.noise_ratio].
+
+        Returns:
+            Weights of t's shape, above $1 / \sigma_d^2$; infinite where there is no noise.
+
+        Raises:
+            TypeError: if t is no real number and no real tensor.
+            ValueError: if a time is out of range.
+
+        Example:
+            >>> from passband import EDM
+            >>> EDM(sigma_data=0.5).edm_weight(1.0).item()
+            5.0
 
         Source: Karras et al. 2022 (arXiv:2206.00364), Table 1.
         """
@@ -124,8 +220,24 @@ class Process(ABC):
     def add_noise(self, clean: Field, noise: Field, t: Time) -> Field:
         r"""$x_t = \alpha(t)\, x_0 + \sigma(t)\, \varepsilon$, in at least float32.
 
+        Args:
+            clean: $x_0$, (batch, \*shape), in the data's unit.
+            noise: $\varepsilon$, unit Gaussian noise of the same shape.
+            t: times, a number or (batch,), within `time_range`.
+
+        Returns:
+            The noisy sample $x_t$ of the same shape, in float32 (float64 for float64 input).
+
         Raises:
+            TypeError: if clean or noise is not floating, or t holds no real numbers.
             ValueError: if clean and noise differ in shape or t is out of range or of another batch size.
+
+        Example:
+            >>> import torch
+            >>> from passband import EDM
+            >>> clean, noise = torch.ones(2, 1, 4), torch.ones(2, 1, 4)
+            >>> EDM().add_noise(clean, noise, torch.tensor([0.0, 80.0]))[:, 0, 0].tolist()
+            [1.0, 81.0]
 
         """
         clean, noise = fields(clean=clean, noise=noise)
@@ -133,7 +245,28 @@ class Process(ABC):
         return alpha * clean + sigma * noise
 
     def target(self, clean: Field, noise: Field, t: Time) -> Field:
-        r"""What the network should predict, $p = a\, x_0 + b\, \varepsilon$."""
+        r"""What the network should predict, $p = a\, x_0 + b\, \varepsilon$.
+
+        Args:
+            clean: $x_0$, (batch, \*shape).
+            noise: $\varepsilon$, of the same shape.
+            t: times, a number or (batch,), within `time_range`.
+
+        Returns:
+            The target of the process's prediction, of the same shape, in float32 (float64 for float64 input).
+
+        Raises:
+            TypeError: if clean or noise is not floating, or t holds no real numbers.
+            ValueError: if clean and noise differ in shape or t is out of range or of another batch size.
+
+        Example:
+            >>> import torch
+            >>> from passband import Flow
+            >>> clean, noise = torch.full((1, 1, 4), 3.0), torch.ones(1, 1, 4)
+            >>> Flow(data_at=1, prediction="velocity").target(clean, noise, 0.5).unique().item()  # clean - noise
+            2.0
+
+        """
         clean, noise = fields(clean=clean, noise=noise)
         a, b = self._mix(self._time(t, clean))
         return a * clean + b * noise
@@ -154,6 +287,7 @@ class Process(ABC):
             The clean estimate, in at least float32.
 
         Raises:
+            TypeError: if noisy or pred is not floating, or t holds no real numbers.
             ValueError: if shapes differ, if t is out of range, or if the prediction holds nothing of the clean sample
                 at t (`epsilon` where alpha = 0). Times on an accelerator are not checked: there the result is not
                 finite.
@@ -183,6 +317,22 @@ class Process(ABC):
         r"""The k of $\hat{x}_0 - x_0 = -k\, (p - p^*)$, $k = \sigma / (\alpha b - \sigma a)$; -1 for `sample`.
 
         With it a term that is linear in x0 needs only the residual of a host's own loss.
+
+        Args:
+            t: times, as for [`noise_ratio`][passband.process.Process.noise_ratio].
+
+        Returns:
+            Gains of t's shape.
+
+        Raises:
+            TypeError: if t is no real number and no real tensor.
+            ValueError: if a time is out of range, or the prediction holds nothing of the clean sample there.
+
+        Example:
+            >>> from passband import EDM
+            >>> EDM("epsilon").residual_gain(3.0).item(), EDM("sample").residual_gain(3.0).item()
+            (3.0, -1.0)
+
         """
         time = self._floating_time(t)
         if self.prediction == "sample":
@@ -197,6 +347,26 @@ class Process(ABC):
         $x_s = \alpha_s \hat{x}_0 + \sigma_s \hat\varepsilon$ with
         $\hat\varepsilon = (x_t - \alpha_t \hat{x}_0) / \sigma_t$.
         No division by alpha, so it starts at a flow's alpha = 0.
+
+        Args:
+            noisy: $x_t$, (batch, \*shape).
+            clean_estimate: $\hat{x}_0$, of the same shape.
+            t: times at which the step starts, a number or (batch,), where sigma is above 0.
+            s: times at which it ends, either side of t.
+
+        Returns:
+            $x_s$ of the same shape, in float32 (float64 for float64 input); not finite where sigma is 0 at t.
+
+        Raises:
+            TypeError: if noisy or clean_estimate is not floating, or a time is no real number.
+            ValueError: if the shapes differ, or a time is out of range or of another batch size.
+
+        Example:
+            >>> import torch
+            >>> from passband import EDM
+            >>> noisy, estimate = torch.full((1, 1, 4), 5.0), torch.ones(1, 1, 4)
+            >>> EDM().step(noisy, estimate, t=2.0, s=1.0).unique().item()  # half the noise: 1 + (5 - 1) / 2
+            3.0
 
         Source: Song et al. 2021 (DDIM, arXiv:2010.02502), Eq. 12 with eta = 0.
         """
@@ -279,6 +449,13 @@ def fields(**named: Tensor) -> tuple[Tensor, ...]:
         check_floating(name, x)
         check_same_shape(name, x, first_name, first)
     return upcast(*named.values())
+
+
+def check_count(count: int) -> None:
+    """Raise unless count is a number of times that can be drawn."""
+    check_integer("count", count)
+    if count < 0:
+        raise ValueError(f"count is the number of times to draw, at least 0; got {count}")
 
 
 def checkable(x: Tensor) -> bool:

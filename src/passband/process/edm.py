@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from passband._checks import check_choice
-from passband.process.base import Field, Level, Prediction, Process, Time, fields
+from passband._checks import check_choice, check_number
+from passband.process.base import Field, Level, Prediction, Process, Time, check_count, fields
 
 
 class EDM(Process):
@@ -26,6 +26,17 @@ class EDM(Process):
         p_std: standard deviation of ln sigma in training.
         time: what t is: the noise level `sigma`, or `c_noise` = ln(sigma) / 4 (diffusers' EDM timesteps).
 
+    Raises:
+        TypeError: if one of the numbers is none.
+        ValueError: if the prediction or time is unknown, unless 0 < sigma_min < sigma_max, or if sigma_data or p_std is
+            not above 0, or any of them not finite.
+
+    Example:
+        >>> import torch
+        >>> from passband import EDM
+        >>> EDM().level(torch.tensor(3.0)).sigma.item()
+        3.0
+
     Source: Karras et al. 2022 (arXiv:2206.00364), Table 1 and Eq. 7.
     """
 
@@ -42,10 +53,15 @@ class EDM(Process):
     ) -> None:
         super().__init__(prediction, sigma_data)
         check_choice("time", time, ("sigma", "c_noise"))
+        numbers = {"sigma_min": sigma_min, "sigma_max": sigma_max, "p_mean": p_mean, "p_std": p_std}
+        for name, value in numbers.items():
+            check_number(name, value)
         if not 0 < sigma_min < sigma_max < math.inf:
             raise ValueError(f"expected 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
-        if not p_std > 0:
+        if not 0 < p_std < math.inf:
             raise ValueError(f"p_std must be positive, got {p_std}")
+        if not math.isfinite(p_mean):
+            raise ValueError(f"p_mean must be finite, got {p_mean}")
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self.p_mean, self.p_std = p_mean, p_std
         self.time = time
@@ -83,6 +99,7 @@ class EDM(Process):
         self, count: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
     ) -> Shaped[Tensor, " count"]:
         r"""$\ln \sigma \sim N(p_{mean}, p_{std}^2)$."""
+        check_count(count)
         log_sigma = torch.randn(count, generator=generator, device=device) * self.p_std + self.p_mean
         return self.time_at(log_sigma.exp())
 

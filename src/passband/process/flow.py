@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from passband._checks import check_choice
-from passband.process.base import Level, Prediction, Process
+from passband._checks import check_choice, check_number, check_pair
+from passband.process.base import Level, Prediction, Process, check_count
 
 
 class Flow(Process):
@@ -23,6 +23,11 @@ class Flow(Process):
         time_scale: length of the time axis; diffusers' flow timesteps run to 1,000.
         logit_normal: (mean, std) of logit(u) in training, e.g. (-0.8, 0.8) with data_at=1 for JiT; default: u uniform.
         sigma_data: see [`Process`][passband.process.Process].
+
+    Raises:
+        TypeError: if time_scale or sigma_data is no number, or logit_normal no pair of numbers.
+        ValueError: if data_at or the prediction is unknown, time_scale or sigma_data is not above 0, or logit_normal
+            has a std that is not above 0.
 
     Example:
         >>> import torch
@@ -48,10 +53,13 @@ class Flow(Process):
     ) -> None:
         super().__init__(prediction, sigma_data)
         check_choice("data_at", data_at, (0, 1))
+        check_number("time_scale", time_scale)
         if not 0 < time_scale < math.inf:
             raise ValueError(f"time_scale must be positive, got {time_scale}")
-        if logit_normal is not None and not logit_normal[1] > 0:
-            raise ValueError(f"logit_normal is (mean, std) with a positive std, got {logit_normal}")
+        if logit_normal is not None:
+            check_pair("logit_normal", logit_normal)
+            if not math.isfinite(logit_normal[0]) or not 0 < logit_normal[1] < math.inf:
+                raise ValueError(f"logit_normal is (mean, std), both finite, with a positive std, got {logit_normal}")
         self.data_at: Literal[0, 1] = data_at
         self.time_scale = self.unit_time = time_scale
         self.logit_normal = logit_normal
@@ -77,6 +85,7 @@ class Flow(Process):
         self, count: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
     ) -> Shaped[Tensor, " count"]:
         """Uniform or logit-normal in u, times the time scale."""
+        check_count(count)
         if self.logit_normal is None:
             return self.time_scale * torch.rand(count, generator=generator, device=device)
         mean, std = self.logit_normal

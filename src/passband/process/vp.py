@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from passband.process.base import Field, Level, Prediction, Process, Time, fields
+from passband.process.base import Field, Level, Prediction, Process, Time, check_count, fields
 from passband.process.schedules import falls, linear_alphas_cumprod
 
 
@@ -22,7 +22,9 @@ class VP(Process):
         sigma_data: see [`Process`][passband.process.Process].
 
     Raises:
-        ValueError: if alphas_cumprod is not a decreasing sequence in [0, 1].
+        TypeError: if alphas_cumprod is no tensor, or sigma_data no number.
+        ValueError: if alphas_cumprod is not a decreasing sequence in [0, 1], the prediction is unknown, or sigma_data
+            is not above 0.
 
     Example:
         >>> import torch
@@ -107,6 +109,7 @@ class VP(Process):
         self, count: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
     ) -> Shaped[Tensor, " count"]:
         """Uniform indices 0 ... T-1."""
+        check_count(count)
         return torch.randint(0, self.steps, (count,), generator=generator, device=device)
 
     def initial(self, noise: Field, t: Time) -> Field:
@@ -144,9 +147,25 @@ class RescaledVP(VP):
     Same times as [`VP`][passband.process.VP], but the noise ratio r is what is linear between indices, as in those
     samplers; the network sees $x / \sqrt{1 + r^2}$, which is the VP sample.
 
-    Raises:
-        ValueError: if alphas_cumprod reaches 0, where r is infinite.
+    Args:
+        prediction: `epsilon` (default), `sample`, `v_prediction`, ...
+        alphas_cumprod: as for [`VP`][passband.process.VP], but above 0.
+        sigma_data: see [`Process`][passband.process.Process].
 
+    Raises:
+        TypeError: if alphas_cumprod is no tensor, or sigma_data no number.
+        ValueError: as [`VP`][passband.process.VP], and if alphas_cumprod reaches 0, where r is infinite.
+
+    Example:
+        >>> import torch
+        >>> from passband import VP
+        >>> from passband.process import RescaledVP
+        >>> t = torch.tensor([100.0, 999.0])
+        >>> alpha, ratio = RescaledVP().level(t)
+        >>> alpha.tolist(), torch.allclose(ratio, VP().noise_ratio(t))
+        ([1.0, 1.0], True)
+
+    Source: Song et al. 2021 (DDIM, arXiv:2010.02502), Eq. 13 and 14: these coordinates.
     """
 
     def __init__(

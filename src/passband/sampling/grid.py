@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from passband._checks import check_choice, is_integer
+from passband._checks import check_choice, check_integer, check_number
 from passband.process import EDM, VP, Process
 
 Spacing = Literal["leading", "trailing", "uniform", "karras"]
@@ -25,10 +25,15 @@ def time_grid(process: Process, steps: int, spacing: Spacing | None = None, rho:
     Args:
         process: the process.
         steps: number of steps, at least 1 (VP: at most T).
-        spacing: see above.
-        rho: exponent of `karras`.
+        spacing: see above; None: the process's own.
+        rho: exponent of `karras`, above 0.
+
+    Returns:
+        Times in the process's own unit, (steps + 1,), float64 on the CPU; the last is the clean end (-inf for EDM with
+        time `c_noise`).
 
     Raises:
+        TypeError: if process is no Process, steps no integer, or rho no number.
         ValueError: on an unknown spacing, one that the process does not have, or steps or rho out of range.
 
     Example:
@@ -41,8 +46,8 @@ def time_grid(process: Process, steps: int, spacing: Spacing | None = None, rho:
     spacings.
     """
     check_process(process)
-    if not is_integer(steps):
-        raise TypeError(f"steps must be an int, got {steps!r} of type {type(steps).__name__}")
+    check_integer("steps", steps)
+    check_number("rho", rho)
     spacing = spacing or default_spacing(process)
     check_choice("spacing", spacing, get_args(Spacing))
     if steps < 1 or (isinstance(process, VP) and spacing != "karras" and steps > process.steps):
@@ -71,7 +76,21 @@ def check_process(process: object) -> None:
 
 
 def default_spacing(process: Process) -> Spacing:
-    """The spacing of a process's own paper."""
+    """The spacing of a process's own paper.
+
+    Args:
+        process: the process.
+
+    Returns:
+        `trailing` for VP, `karras` for EDM, `uniform` for Flow and any other.
+
+    Example:
+        >>> from passband import EDM, VP
+        >>> from passband.sampling import default_spacing
+        >>> default_spacing(VP()), default_spacing(EDM())
+        ('trailing', 'karras')
+
+    """
     if isinstance(process, VP):
         return "trailing"
     return "karras" if isinstance(process, EDM) else "uniform"

@@ -20,6 +20,18 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
     return values
 
 
+def checked_device(device: torch.device | str | int) -> torch.device:
+    """The device, or one error that says which names there are."""
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"unknown device: got {device!r}; expected a name of PyTorch's such as 'cpu', 'cuda', 'cuda:1' or 'mps'"
+        ) from error
+    except TypeError as error:
+        raise TypeError(f"device must be a torch.device or its name such as 'cuda', got {device!r}") from error
+
+
 class SampleNoise:
     """One generator per sample.
 
@@ -30,7 +42,7 @@ class SampleNoise:
 
     Raises:
         TypeError: if a seed is no integer.
-        ValueError: if there are no seeds, or one does not fit into 64 bits.
+        ValueError: if there are no seeds, one does not fit into 64 bits, or the device is unknown.
 
     Example:
         >>> import torch
@@ -45,7 +57,7 @@ class SampleNoise:
         seeds = checked_seeds(seeds)
         if not seeds:
             raise ValueError("seeds must hold one integer per sample, got none")
-        self.device = torch.device(device)
+        self.device = checked_device(device)
         self._generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:

@@ -24,9 +24,21 @@ def predict(
         t: times, a number or (batch,).
         conditioning: further keyword arguments of the model.
 
+    Returns:
+        The network's prediction p, of noisy's shape, in the dtype that the network returns.
+
     Raises:
-        ValueError: if the output's shape is not the input's.
-        TypeError: if the output is no tensor.
+        TypeError: if noisy is not floating, t holds no real numbers, or the output is no tensor.
+        ValueError: if the output's shape is not the input's, or t is out of range or of another batch size.
+
+    Example:
+        >>> import torch
+        >>> from passband import EDM
+        >>> from passband.sampling import predict
+        >>> noisy = torch.ones(2, 1, 4, 4)
+        >>> scaled = predict(lambda x, t: x, EDM(sigma_data=0.75), noisy, t=1.0)  # the network sees x / 1.25
+        >>> round(scaled.mean().item(), 4)
+        0.8
 
     """
     if isinstance(t, float):

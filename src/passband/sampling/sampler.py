@@ -1,5 +1,6 @@
 """One sampler for every process, prediction and solver."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,11 +8,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from passband._checks import check_choice, check_number, is_integer
+from passband._checks import check_choice, check_integer, check_number, check_pair, is_integer
 from passband._numerics import upcast
 from passband.process import Process
 from passband.sampling.grid import Spacing, check_process, time_grid
-from passband.sampling.noise import SampleNoise, checked_seeds
+from passband.sampling.noise import SampleNoise, checked_device, checked_seeds
 from passband.sampling.predict import Model, predict
 from passband.sampling.solvers import SOLVERS, Denoise, Solver
 
@@ -23,12 +24,23 @@ class Guidance:
     r"""Classifier-free guidance within an interval: $p_u + w\, (p_c - p_u)$, the plain prediction outside it.
 
     Args:
-        scale: w; 1 is no guidance.
+        scale: w, finite; 1 is no guidance.
         unconditional: the model's keyword arguments without the condition.
         interval: (low, high) in flow time, 0 noise and 1 data, in which guidance acts, ends included.
 
     Raises:
-        ValueError: if the interval is not ordered in [0, 1].
+        TypeError: if scale is no number, unconditional no mapping, or interval no pair of numbers.
+        ValueError: if scale is not finite, or the interval is not ordered in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from passband import Flow, sample
+        >>> from passband.sampling import Guidance
+        >>> model = lambda x, t, label: torch.full_like(x, label)
+        >>> options = dict(seeds=[0], steps=2, conditioning={"label": 1.0})
+        >>> guidance = Guidance(3.0, unconditional={"label": 0.0})
+        >>> sample(model, Flow(1, "sample"), (1, 4, 4), guidance=guidance, **options).unique().tolist()  # 0 + 3 (1 - 0)
+        [3.0]
 
     Source: Ho & Salimans 2022 (arXiv:2207.12598), Eq. 6; Kynkäänniemi et al. 2024 (arXiv:2404.07724) for the interval.
     """
@@ -38,12 +50,30 @@ class Guidance:
     interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
+        check_number("scale", self.scale)
+        if not math.isfinite(self.scale):
+            raise ValueError(f"scale must be finite, got {self.scale}")
+        if not isinstance(self.unconditional, Mapping):
+            raise TypeError(
+                "unconditional must map the model's keyword arguments to their values without the condition, "
+                f"got {self.unconditional!r}; pass {{}} if there are none"
+            )
+        check_pair("interval", self.interval)
         low, high = self.interval
         if not 0 <= low <= high <= 1:
             raise ValueError(f"interval is (low, high) in flow time within [0, 1], got {self.interval}")
 
     def active(self, process: Process, t: float) -> bool:
-        """Whether guidance acts at time t."""
+        """Whether guidance acts at time t.
+
+        Args:
+            process: the process that t belongs to.
+            t: a time in its own unit.
+
+        Returns:
+            True where the scale is not 1 and t lies in the interval.
+
+        """
         low, high = self.interval
         return self.scale != 1 and low <= process.flow_time(t).item() <= high
 
@@ -93,9 +123,9 @@ def sample(
         The samples on the device, (len(seeds), \*shape).
 
     Raises:
-        TypeError: if process, solver, guidance, conditioning or a seed is of another kind.
-        ValueError: on an unknown solver or spacing, no seeds, a shape, clip or dtype that is not possible, or times
-            that do not run from noise towards clean.
+        TypeError: if an argument is of another kind than above.
+        ValueError: on an unknown solver, spacing or device, no seeds, a shape, clip or dtype that is not possible, or
+            times that do not run from noise towards clean.
 
     Example:
         >>> import torch
@@ -114,6 +144,9 @@ def sample(
         solver = SOLVERS[solver]()
     if isinstance(solver, type) or not isinstance(solver, Solver):
         raise TypeError(f"solver must be a name or an object such as Heun(), got {solver!r}")
+    device = checked_device(device)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     seeds = checked_seeds(seeds)
@@ -191,10 +224,16 @@ def _guided(guidance: Guidance | None, rows: slice, seeds: Sequence[int]) -> Gui
 
 
 def _checked_times(process: Process, times: Sequence[float] | Tensor) -> list[float]:
-    grid = [float(t) for t in times]
-    if len(grid) < 2:
-        raise ValueError(f"times must hold at least 2 values, from noise to clean, got {len(grid)}")
-    tau = process.flow_time(torch.tensor(grid, dtype=torch.float64))
+    try:
+        values = torch.as_tensor(times, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"times must hold numbers, from noise to clean, got {times!r}") from error
+    if values.ndim != 1:
+        raise ValueError(f"times must be one row of numbers, from noise to clean, got shape {tuple(values.shape)}")
+    if len(values) < 2:
+        raise ValueError(f"times must hold at least 2 values, from noise to clean, got {len(values)}")
+    grid: list[float] = values.tolist()
+    tau = process.flow_time(values.cpu())
     if bool((tau.diff() <= 0).any()):
         low, high = process.noise_time, process.clean_time
         raise ValueError(f"times must run strictly from noise ({low:g}) to clean ({high:g}), got {grid}")

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from passband._checks import check_number, check_pair
 from passband.process import Process
 
 Denoise = Callable[[Tensor, float], Tensor]
@@ -60,6 +61,7 @@ class Heun:
         churn_noise: EDM's $S_{noise}$, the standard deviation of the fresh noise.
 
     Raises:
+        TypeError: if churn or churn_noise is no number, or churn_range no pair of numbers.
         ValueError: if an option is out of range; on churn with Flow; where alpha = 0 unless the process is a Flow.
 
     Source: Karras et al. 2022 (arXiv:2206.00364), Algorithms 1 and 2.
@@ -68,6 +70,9 @@ class Heun:
     def __init__(
         self, churn: float = 0.0, churn_range: tuple[float, float] = (0.0, math.inf), churn_noise: float = 1.0
     ) -> None:
+        check_number("churn", churn)
+        check_number("churn_noise", churn_noise)
+        check_pair("churn_range", churn_range)
         if not churn >= 0 or not churn_noise > 0 or not 0 <= churn_range[0] <= churn_range[1]:
             raise ValueError(
                 "expected churn >= 0, churn_noise > 0 and 0 <= churn_range[0] <= churn_range[1], "
@@ -127,12 +132,14 @@ class Ancestral:
         eta: 1 is DDPM (its smaller, posterior variance), 0 is Euler.
 
     Raises:
+        TypeError: if eta is no number.
         ValueError: if eta is not in [0, 1].
 
     Source: Ho et al. 2020 (arXiv:2006.11239), Eq. 7; Song et al. 2021 (arXiv:2010.02502), Eq. 16.
     """
 
     def __init__(self, eta: float = 1.0) -> None:
+        check_number("eta", eta)
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must be in [0, 1], got {eta}")
         self.eta = eta

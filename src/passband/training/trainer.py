@@ -78,9 +78,7 @@ class Trainer:
             import_extra("tensorboard", "train")
         self.recipe = recipe
         self.folder = RunFolder(Path(root))
-        self.process = build_process(recipe.process)
-        self.regularizer = build_regularizer(recipe.regularizer)
-        _check_fit(recipe, self.process, self.regularizer)
+        self.process, self.regularizer = _fitting_parts(recipe)
         self.accelerator = accelerate.Accelerator(mixed_precision=recipe.training.precision)
         self.dataset: Dataset[Tensor] = build_dataset(recipe.data)
         network = build_model(recipe.model, recipe.sample_shape, seed_for(recipe.training.seed, 0, "model"))
@@ -322,15 +320,17 @@ class Trainer:
         self.step = step
 
 
-def _check_fit(recipe: Recipe, process: Process, regularizer: SpectralRegularizer | None) -> None:
-    """Now, not at the first step or at the first samples, hours later."""
-    blank = torch.zeros(1, *recipe.sample_shape)
+def _fitting_parts(recipe: Recipe) -> tuple[Process, SpectralRegularizer | None]:
+    """The process and the spectral term, tried out now and not at the first step or at the first samples, hours later."""
     try:
+        process, regularizer = build_process(recipe.process), build_regularizer(recipe.regularizer)
         if regularizer is not None:
+            blank = torch.zeros(1, *recipe.sample_shape)
             regularizer.loss(blank, blank)
         time_grid(process, recipe.sampling.steps, recipe.sampling.spacing)
     except ValueError as error:
         raise RecipeError(f"the recipe's parts do not fit each other: {error}") from error
+    return process, regularizer
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from passband._checks import check_batch, check_floating
+from passband._checks import check_batch, check_floating, check_integer, is_integer
 from passband._numerics import no_autocast, upcast
 
 _LARGEST_MATRIX = 512
@@ -30,7 +30,11 @@ def dct_matrix(
         dtype: dtype of the matrix.
         device: device of the matrix.
 
+    Returns:
+        The matrix, (n, n): row k is the wave of frequency k, in half-cycles over the axis.
+
     Raises:
+        TypeError: if n is no integer.
         ValueError: if n is below 1.
 
     Example:
@@ -43,6 +47,7 @@ def dct_matrix(
     Source: N. Ahmed, T. Natarajan and K. R. Rao, Discrete Cosine Transform, IEEE Trans. Computers, 1974.
 
     """
+    check_integer("n", n)
     if n < 1:
         raise ValueError(f"the DCT needs a length of at least 1, got {n}")
     return torch.tensor(_matrix(n), dtype=dtype, device=device)
@@ -73,7 +78,7 @@ def dct(
         Coefficients of the same shape, in float32 (float64 for float64 input).
 
     Raises:
-        TypeError: if x is not floating.
+        TypeError: if x is not floating, or dims is a single number.
         ValueError: for a wrong number of dimensions, or dims that are not distinct spatial axes.
 
     Example:
@@ -93,14 +98,17 @@ def dct(
 def idct(
     coefficients: Float[Tensor, "batch channels *spatial"], dims: Sequence[int] | None = None
 ) -> Float[Tensor, "batch channels *spatial"]:
-    """Inverse of [`dct`][passband.transforms.dct.dct] over the same axes: the orthonormal DCT-III.
+    r"""Inverse of [`dct`][passband.transforms.dct.dct] over the same axes: the orthonormal DCT-III.
 
     Args:
-        coefficients: what `dct` returned.
-        dims: the axes that were transformed, all spatial ones by default.
+        coefficients: what `dct` returned, (batch, channels, \*frequencies), 1 to 3 spatial axes.
+        dims: the axes that were transformed, all spatial ones by default; -1 is the last.
+
+    Returns:
+        The field, of the same shape, in float32 (float64 for float64 input).
 
     Raises:
-        TypeError: if coefficients is not floating.
+        TypeError: if coefficients is not floating, or dims is a single number.
         ValueError: for a wrong number of dimensions, or dims that are not distinct spatial axes.
 
     Example:
@@ -130,7 +138,7 @@ def block_dct(
         (B, C, H/8, W/8, 8, 8).
 
     Raises:
-        TypeError: if x is not floating.
+        TypeError: if x is not floating, or block is neither an integer nor one per axis.
         ValueError: for a wrong number of dimensions, or a side that its block does not divide.
 
     Example:
@@ -209,7 +217,9 @@ def _spatial_axes(x: Tensor, dims: Sequence[int] | None) -> list[int]:
 
 
 def _block_sides(size: tuple[int, ...], block: int | Sequence[int]) -> tuple[int, ...]:
-    sides = (block,) * len(size) if isinstance(block, int) else tuple(block)
+    sides = tuple(block) if isinstance(block, Sequence) else (block,) * len(size)
+    if not all(is_integer(side) for side in sides):
+        raise TypeError(f"block must be an int, or one int per axis, got {block!r}")
     if len(sides) != len(size):
         raise ValueError(f"block must be one side or one per axis ({len(size)}), got {sides}")
     if any(side < 1 or n % side for n, side in zip(size, sides, strict=True)):

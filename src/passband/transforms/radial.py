@@ -15,12 +15,16 @@ RadialKind = Literal["fft", "dct"]
 
 
 class PowerLaw(NamedTuple):
-    r"""A fit $P(k) = s\,k^{-\beta}$."""
+    r"""A fit $P(k) = s\,k^{-\beta}$, made by [`power_law_fit`][passband.transforms.power_law_fit].
+
+    Attributes:
+        exponent: $\beta$, (\*batch,), float64: positive where power falls with the radius, about 2 for photographs.
+        scale: $s$, (\*batch,), float64: the fitted power at $k = 1$, in the PSD's unit.
+
+    """
 
     exponent: Tensor
-    """$\\beta$."""
     scale: Tensor
-    """$s$, the fitted power at $k = 1$."""
 
 
 def radial_grid(
@@ -235,6 +239,7 @@ def power_law_fit(psd: Float[Tensor, "*batch bins"], low: int = 1, high: int | N
         range.
 
     Raises:
+        TypeError: if psd is not floating.
         ValueError: if the range is not inside 1 ... bins - 1 or holds fewer than 2 bins.
 
     Example:
@@ -264,6 +269,18 @@ def power_law_exponent(
     psd: Float[Tensor, "*batch bins"], low: int = 1, high: int | None = None
 ) -> Float[Tensor, "*batch"]:
     r"""The $\beta$ of $P(k) \sim k^{-\beta}$, see [`power_law_fit`][passband.transforms.power_law_fit].
+
+    Args:
+        psd: (\*batch, bins), bin k at index k, averaged over samples first.
+        low: first bin of the fit, at least 1.
+        high: last bin, included; None: the last one there is.
+
+    Returns:
+        The exponents, (\*batch,), in float64; not finite where the PSD has a zero in the range.
+
+    Raises:
+        TypeError: if psd is not floating.
+        ValueError: if the range is not inside 1 ... bins - 1 or holds fewer than 2 bins.
 
     Example:
         >>> import torch

@@ -36,7 +36,7 @@ def swt(
         (`trim_approx=True` of PyWavelets): the finer ones follow from it and the details.
 
     Raises:
-        TypeError: if x is not floating.
+        TypeError: if x is not floating, wavelet no name, or levels no integer.
         ValueError: for a wrong number of dimensions, an unknown wavelet, or a side that 2 ** levels does not divide.
 
     Example:
@@ -74,7 +74,11 @@ def iswt(coefficients: WaveletCoefficients) -> Float[Tensor, "batch channels *sp
     Args:
         coefficients: what `swt` returned, with any values in sub-bands of the same shape.
 
+    Returns:
+        The field, (batch, channels, *spatial), of spatial shape `coefficients.size` and the sub-bands' dtype.
+
     Raises:
+        TypeError: if coefficients is not what `swt` returns.
         ValueError: if the coefficients are a decimated transform's, or a sub-band is missing or has the wrong shape.
 
     Example:

@@ -7,7 +7,7 @@ import pywt
 from jaxtyping import Float
 from torch import Tensor
 
-from passband._checks import check_batch, check_choice
+from passband._checks import check_batch, check_choice, is_integer
 from passband._numerics import upcast
 from passband.transforms._correlate import correlate, fold, scatter
 from passband.transforms._extend import extend
@@ -42,7 +42,7 @@ def dwt(
         The sub-bands in float32 (float64 for float64 input); [`idwt`][passband.transforms.idwt] inverts them.
 
     Raises:
-        TypeError: if x is not floating.
+        TypeError: if x is not floating, wavelet no name, or levels no integer.
         ValueError: for a wrong number of dimensions, an unknown wavelet or mode, or more levels than the size allows.
 
     Example:
@@ -84,6 +84,7 @@ def idwt(coefficients: WaveletCoefficients) -> Float[Tensor, "batch channels *sp
         The field, of spatial shape `coefficients.size`.
 
     Raises:
+        TypeError: if coefficients is not what `dwt` returns.
         ValueError: if the coefficients are a stationary transform's, or a sub-band is missing or has the wrong shape.
 
     Example:
@@ -116,12 +117,27 @@ def dwt_max_levels(size: Sequence[int], wavelet: str = "haar") -> int:
     $\lfloor \log_2 (N / (L - 1)) \rfloor$ for the shortest side $N$ and filters of $L$ taps: beyond it every
     coefficient depends on how the field continues past its border. 0 means that the wavelet is too long for the field.
 
+    Args:
+        size: spatial shape of the field, one positive side or more.
+        wavelet: any name of `pywt.wavelist(kind="discrete")`.
+
+    Returns:
+        The number of levels, at least 0.
+
+    Raises:
+        TypeError: if size is no sequence of integers, or wavelet no name.
+        ValueError: if the wavelet is unknown, or size is empty.
+
     Example:
         >>> from passband.transforms import dwt_max_levels
         >>> dwt_max_levels((64, 48)), dwt_max_levels((64, 48), "db4"), dwt_max_levels((8, 8), "sym8")
         (5, 2, 0)
 
     """
+    if not isinstance(size, Sequence) or not all(is_integer(side) for side in size):
+        raise TypeError(f"size must be the field's spatial shape, such as (64, 64), got {size!r}; pass x.shape[2:]")
+    if not size:
+        raise ValueError("size must hold at least one side, got none; pass x.shape[2:]")
     return max((min(size) // (filter_bank(wavelet).length - 1)).bit_length() - 1, 0)
 
 
