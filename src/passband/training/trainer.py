@@ -321,7 +321,7 @@ class Trainer:
 
 
 def _fitting_parts(recipe: Recipe) -> tuple[Process, SpectralRegularizer | None]:
-    """The process and the spectral term, tried out now and not at the first step or at the first samples, hours later."""
+    """The process and the spectral term, tried out now, not at the first step or the first samples, hours later."""
     try:
         process, regularizer = build_process(recipe.process), build_regularizer(recipe.regularizer)
         if regularizer is not None:
