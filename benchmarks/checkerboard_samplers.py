@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.checkerboard_sweep import ARMS
+from benchmarks.checkerboard_sweep import ARMS, markdown, write
 
 from passband.sampling import sample
 from passband.training import restore
@@ -56,7 +56,7 @@ def table(found: list[dict[str, Any]]) -> str:
             entries = [entry for entry in found if (entry["sampler"], entry["arm"]) == (sampler, arm)]
             means = [sum(entry[name] for entry in entries) / len(entries) for name in MEASURES]
             rows.append([sampler, arm, *(f"{mean:.3g}" for mean in means)])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    return markdown(rows)
 
 
 def main() -> None:
@@ -67,10 +67,7 @@ def main() -> None:
     torch.set_num_threads(1)
     experiment = Experiment(seeds=(0, 1), arms={arm: ARMS[arm] for arm in CHOSEN}, samples=64)
     found = measure(experiment, options.runs)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(found, indent=1))
-    (options.out / "results.md").write_text(table(found))
-    print("\n" + table(found))
+    write(options.out, found, table(found))
 
 
 if __name__ == "__main__":

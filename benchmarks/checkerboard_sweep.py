@@ -59,7 +59,20 @@ def table(results: dict[str, Any]) -> str:
         values = measured(results, arm)
         score = (values / baseline).log().mean().exp().item()
         rows.append([arm, f"{score:.2f}", *(f"{mean:.3g}" for mean in values.mean(0).tolist())])
+    return markdown(rows)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Rows of cells, the head and its rule first, as a Markdown table."""
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def write(out: Path, results: Any, text: str) -> None:
+    """Write results.json and results.md into a folder, and print the table."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(results, indent=1))
+    (out / "results.md").write_text(text)
+    print("\n" + text)
 
 
 def main() -> None:
@@ -76,10 +89,7 @@ def main() -> None:
         experiment, arguments.runs, on_progress=lambda done, total: print(f"\r{done}/{total}", end="")
     )
     results["machine"] = {"python": platform.python_version(), "torch": torch.__version__, "cpu": platform.machine()}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "results.json").write_text(json.dumps(results, indent=1))
-    (arguments.out / "results.md").write_text(table(results))
-    print("\n" + table(results))
+    write(arguments.out, results, table(results))
 
 
 if __name__ == "__main__":
