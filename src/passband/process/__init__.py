@@ -14,6 +14,7 @@ too).
 from passband.process.base import Level, Prediction, PredictionMix, Process, Time
 from passband.process.edm import EDM
 from passband.process.flow import Flow
+from passband.process.preconditioning import VEPreconditioned, VPPreconditioned
 from passband.process.schedules import cosine_alphas_cumprod, linear_alphas_cumprod
 from passband.process.vp import VP, RescaledVP
 
@@ -27,6 +28,8 @@ __all__ = [
     "Process",
     "RescaledVP",
     "Time",
+    "VEPreconditioned",
+    "VPPreconditioned",
     "cosine_alphas_cumprod",
     "linear_alphas_cumprod",
 ]

@@ -109,11 +109,21 @@ class EDM(Process):
         sigma = self.level(self._time(t, noisy)).sigma
         if not self.prediction.startswith("edm"):
             return noisy
-        return noisy / torch.hypot(sigma, torch.full_like(sigma, self.sigma_data))
+        return noisy / self._input_norm(sigma)
 
     def model_time(self, t: Time) -> Tensor:
         r"""$c_{noise} = \ln(\sigma) / 4$."""
-        return self.level(self._floating_time(t)).sigma.log() / 4
+        return self._noise_label(self.level(self._floating_time(t)).sigma)
+
+    # What the older preconditionings replace.
+
+    def _input_norm(self, sigma: Tensor) -> Tensor:
+        """1 / c_in."""
+        return torch.hypot(sigma, torch.full_like(sigma, self.sigma_data))
+
+    def _noise_label(self, sigma: Tensor) -> Tensor:
+        """c_noise."""
+        return sigma.log() / 4
 
     def _range_hint(self) -> str:
         return " (the noise level sigma, not a timestep index)" if self.time == "sigma" else ""

@@ -1,0 +1,19 @@
+"""Networks whose published weights load by their own names, and how they are saved.
+
+A network here is raw: the process says how it is called and what its output means, as for any other network. With
+[`EDM`][passband.process.EDM] as the process, `passband.sample(network, EDM(), ...)` samples an EDM network, and
+[`EDMDenoiser`][passband.models.EDMDenoiser] is the preconditioned denoiser D itself.
+"""
+
+from passband.models.denoiser import EDMDenoiser
+from passband.models.edm_unet import EDMUNet
+from passband.models.saving import Saveable, load_model, registered, save_model
+
+__all__ = [
+    "EDMDenoiser",
+    "EDMUNet",
+    "Saveable",
+    "load_model",
+    "registered",
+    "save_model",
+]
