@@ -1,6 +1,24 @@
 """Measures of generated samples: streaming ones take batches (`update`, `compute`) and merge across ranks."""
 
 from passband.metrics.checkerboard import leakage, nearest_pattern, pattern_distance
+from passband.metrics.efficientnet import efficientnet_lite0
+from passband.metrics.extractors import load_features
+from passband.metrics.features import FeatureExtractor, ModuleFeatures
+from passband.metrics.frechet import (
+    ExtrapolatedFrechet,
+    FrechetDistance,
+    FrechetResult,
+    extrapolated_frechet_distance,
+    frechet_distance,
+)
+from passband.metrics.inception_score import InceptionScore, InceptionScoreResult
+from passband.metrics.kid import KID, KIDResult, polynomial_mmd
+from passband.metrics.precision_recall import (
+    PrecisionRecall,
+    PrecisionRecallResult,
+    PrecisionRecallScores,
+    precision_recall_scores,
+)
 from passband.metrics.spectrum import (
     MeanPSD,
     OctaveDistance,
@@ -10,16 +28,40 @@ from passband.metrics.spectrum import (
     log_spectral_ratio,
     octave_bands,
 )
+from passband.metrics.statistics import FeatureStatistics
+from passband.metrics.store import FeatureStore
+from passband.metrics.torchscript import TorchScriptFeatures
 
 __all__ = [
+    "ExtrapolatedFrechet",
+    "FeatureExtractor",
+    "FeatureStatistics",
+    "FeatureStore",
+    "FrechetDistance",
+    "FrechetResult",
+    "InceptionScore",
+    "InceptionScoreResult",
+    "KID",
+    "KIDResult",
     "MeanPSD",
+    "ModuleFeatures",
     "OctaveDistance",
+    "PrecisionRecall",
+    "PrecisionRecallResult",
+    "PrecisionRecallScores",
     "SpectrumDistance",
     "SpectrumResult",
+    "TorchScriptFeatures",
+    "efficientnet_lite0",
+    "extrapolated_frechet_distance",
+    "frechet_distance",
     "leakage",
+    "load_features",
     "log_spectral_distance",
     "log_spectral_ratio",
     "nearest_pattern",
     "octave_bands",
     "pattern_distance",
+    "polynomial_mmd",
+    "precision_recall_scores",
 ]
