@@ -565,6 +565,10 @@ def test_nothing_usable(tmp_path):
         ({"limit": 0}, "limit 0"),
         ({"cache_bytes": -1}, "cache_bytes -1"),
         ({"eval_share": 1.5}, "eval_share must lie in"),
+        ({"scale": 0.0, "crop": "tile"}, r"scale must lie in \(0, 1\], got 0.0"),
+        ({"scale": 2.0, "crop": "tile"}, r"scale must lie in \(0, 1\], got 2.0"),
+        ({"scale": 0.5}, "scale goes with crop='tile', got scale 0.5 with crop 'center'"),
+        ({"labels": "csv"}, "unknown labels: got 'csv'"),
     ],
 )
 def test_bad_options(tmp_path, options, message):
@@ -611,9 +615,66 @@ def test_the_cache_keeps_to_its_size(tmp_path, monkeypatch):
     for i in [0, 1, 0, 2, 0, 1]:  # the least recently used one goes
         assert torch.equal(data[i], free[i])
         assert torch.equal(none[i], free[i])
-        assert sum(a.nbytes for a in data._cache.values()) == data._cached_bytes <= data.cache_bytes
+        assert data._cache.nbytes == len(data._cache) * 8 * 8 * 3 <= data.cache_bytes
     assert opened == ["0.png", "1.png", "2.png", "1.png"]
-    assert not none._cache
+    assert len(none._cache) == 0
+
+
+class Held(torch.utils.data.Dataset):
+    """How much a worker's cache holds, after it has read everything."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        for i in range(len(self.images)):
+            self.images.pixels(i)
+        return torch.tensor([self.images._cache.room, self.images._cache.nbytes])
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_workers_share_one_budget(tmp_path):
+    size = 8 * 8 * 3
+    for i in range(12):
+        write(tmp_path, f"{i:02}.png", noise(8, 8, seed=i))
+    data = ImageFolder(tmp_path, 8, cache_bytes=8 * size)
+    for i in range(4):
+        data.pixels(i)
+    loader = torch.utils.data.DataLoader(Held(data), 1, num_workers=2, multiprocessing_context="fork")
+    # Four are shared; the room for the other four is halved.
+    assert [found[0].tolist() for found in loader] == [[2 * size, 6 * size]] * 2
+    assert data._cache.nbytes == 4 * size
+    copies = torch.utils.data.DataLoader(Held(pickle.loads(pickle.dumps(data))), 1, num_workers=2)
+    assert [found[0].tolist() for found in copies] == [[4 * size, 4 * size]] * 2
+
+
+@pytest.mark.parametrize("crop", ["center", "tile"])
+def test_a_batch_of_pixels_is_the_samples_stacked(tmp_path, crop):
+    write(tmp_path, "a.png", noise(32, 32, seed=1))
+    write_truncated(tmp_path, "b.jpg", 32)
+    write(tmp_path, "c.png", noise(32, 32, seed=2))
+    data = ImageFolder(tmp_path, 16, crop=crop)
+    indices = [*reversed(range(len(data))), 0, 0]
+    assert torch.equal(data.pixel_batch(indices), torch.stack([data.pixels(i) for i in indices]))
+    assert torch.equal(from_uint8(data.pixel_batch(indices)), torch.stack([data[i] for i in indices]))
+    assert data.pixel_batch([]).shape == (0, 3, 16, 16)
+    with pytest.raises(IndexError, match="sample 99 is out of range"):
+        data.pixel_batch([0, 99])
+
+
+def test_scaled_tiles_are_those_of_the_resized_image(tmp_path):
+    image = Image.fromarray(noise(50, 70))
+    write(tmp_path / "large", "a.png", image)
+    write(tmp_path / "small", "a.png", image.resize((35, 25), Image.Resampling.LANCZOS))
+    large = ImageFolder(tmp_path / "large", 8, crop="tile", scale=0.5)
+    small = ImageFolder(tmp_path / "small", 8, crop="tile")
+    assert len(large) == len(small) == 12
+    assert torch.equal(torch.stack(list(large)), torch.stack(list(small)))
+    with pytest.raises(ValueError, match=r"none of the 1 images .*35 x 25 is smaller than a tile of 40 x 40"):
+        ImageFolder(tmp_path / "large", 40, crop="tile", scale=0.5)
 
 
 def test_preload_reports_and_fills(tmp_path, monkeypatch):
@@ -641,7 +702,7 @@ def test_pickled_and_forked_copies_read_the_same(tmp_path, kind):
     data[0]  # an open handle and a filled cache in the parent
     copy = pickle.loads(pickle.dumps(data))
     expected = torch.stack(list(data))
-    assert not copy.__getstate__()["_cache"]
+    assert len(copy._cache) == 0
     assert torch.equal(torch.stack(list(copy)), expected)
     if "fork" in multiprocessing.get_all_start_methods():
         fresh = ImageFolder(path, 32, crop="tile")

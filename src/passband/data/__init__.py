@@ -1,13 +1,21 @@
-"""Datasets (images, checkerboards) and the order in which their samples are visited."""
+"""Datasets (images of folders, zips and tables; checkerboards) and the order in which their samples are visited."""
 
+from passband.data._samples import ImageSamples
+from passband.data.augment import Augment
 from passband.data.checkerboard import Checkerboard, checkerboard_patterns, checkerboard_support, checkerboards
+from passband.data.hub import HubImages
 from passband.data.images import ImageFolder, SkippedImage
 from passband.data.order import SampleOrder, batch_positions, epoch_order
 from passband.data.pixels import from_uint8, random_flip, save_image, to_uint8
+from passband.data.prepare import Prepared, prepare_images
 
 __all__ = [
+    "Augment",
     "Checkerboard",
+    "HubImages",
     "ImageFolder",
+    "ImageSamples",
+    "Prepared",
     "SampleOrder",
     "SkippedImage",
     "batch_positions",
@@ -16,6 +24,7 @@ __all__ = [
     "checkerboards",
     "epoch_order",
     "from_uint8",
+    "prepare_images",
     "random_flip",
     "save_image",
     "to_uint8",

@@ -6,8 +6,8 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,15 +70,19 @@ def _orientation(image: "PIL.Image.Image") -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _open(stream: Stream) -> "PIL.Image.Image":
+def _open(stream: "Stream | PIL.Image.Image") -> "AbstractContextManager[PIL.Image.Image]":
+    import PIL.Image
+
+    if isinstance(stream, PIL.Image.Image):
+        stream.load()
+        return nullcontext(stream)  # not ours to close
     if not stream.read(1):
         raise UnusableImageError("the file is empty (0 bytes)")
     stream.seek(0)
-    image: PIL.Image.Image = import_extra("PIL.Image", "train").open(stream)
-    return image
+    return PIL.Image.open(cast("IO[bytes]", stream))
 
 
-def read_header(stream: Stream) -> Header:
+def read_header(stream: "Stream | PIL.Image.Image") -> Header:
     """Size and orientation, from the file's header alone."""
     with _open(stream) as image:
         orientation = _orientation(image)
@@ -86,7 +90,7 @@ def read_header(stream: Stream) -> Header:
         return Header(width, height, orientation)
 
 
-def read_image(stream: Stream, header: Header, channels: int) -> "PIL.Image.Image":
+def read_image(stream: "Stream | PIL.Image.Image", header: Header, channels: int) -> "PIL.Image.Image":
     """Decode the first frame, upright, in mode L or RGB."""
     transpose = import_extra("PIL.Image", "train").Transpose
     turns = {
@@ -142,9 +146,19 @@ def center_crop(image: "PIL.Image.Image", size: int) -> Pixels:
     return to_array(image.resize((size, size), lanczos, box=box))
 
 
-def tile_count(header: Header, size: int) -> int:
+def scaled(header: Header, scale: float) -> tuple[int, int]:
+    """Width and height after scaling, to the nearest pixel."""
+    return max(1, round(header.width * scale)), max(1, round(header.height * scale))
+
+
+def shrink(image: "PIL.Image.Image", size: tuple[int, int]) -> "PIL.Image.Image":
+    """The whole image resized to (width, height) with an antialiased Lanczos filter; untouched where it fits."""
+    return image if image.size == size else image.resize(size, import_extra("PIL.Image", "train").Resampling.LANCZOS)
+
+
+def tile_count(width: int, height: int, size: int) -> int:
     """How many whole size x size tiles fit, counted from the top left corner."""
-    return (header.width // size) * (header.height // size)
+    return (width // size) * (height // size)
 
 
 def tiles(image: "PIL.Image.Image", size: int, which: NDArray[np.int64]) -> Pixels:

@@ -1,16 +1,48 @@
-"""Where image files come from: a folder or a zip, both as sorted names (relative, with forward slashes)."""
+"""Where image files come from: a folder, a zip or several of them, as sorted names (relative, with forward slashes)."""
 
+import io
 import os
 import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 SUFFIXES = (
     ".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 
+# Small zip entries are read whole: decoders seek, which costs more than the rest of the file.
+_AT_ONCE = 1 << 18
 
-Stream = IO[bytes] | zipfile.ZipExtFile
+Stream = IO[bytes] | io.BytesIO | zipfile.ZipExtFile
+
+
+class Source(ABC):
+    """What a data set of images asks of the place they come from.
+
+    Attributes:
+        names: all images, in order.
+        unreadable: what could not even be listed, with the reasons; known once `names` is.
+
+    """
+
+    names: Sequence[str]
+    unreadable: Sequence[tuple[str, str]]
+    #: What was looked for, for the error of an empty source.
+    nothing = f"in all its folders for files ending in {', '.join(SUFFIXES)} (hidden files are left out)"
+
+    @abstractmethod
+    def open(self, name: str) -> "Stream | PIL.Image.Image":
+        """The image's bytes, or the image itself where the source has decoded it."""
+
+    def inner(self, name: str) -> str:
+        """The name within the folder or zip that holds the image."""
+        return name
 
 
 def is_image_name(name: str) -> bool:
@@ -20,13 +52,16 @@ def is_image_name(name: str) -> bool:
     return path.suffix.lower() in SUFFIXES and not hidden and not name.endswith("/")
 
 
-class FolderSource:
+class FolderSource(Source):
     """All image files under a folder, following links to folders once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.unreadable: list[tuple[str, str]] = []
-        self.names = sorted(self._walk())
+
+    @cached_property
+    def names(self) -> list[str]:  # type: ignore[override]
+        return sorted(self._walk())
 
     def _walk(self) -> list[str]:
         names: list[str] = []
@@ -48,8 +83,11 @@ class FolderSource:
     def open(self, name: str) -> Stream:
         return (self.root / name).open("rb")
 
+    def has(self, name: str) -> bool:
+        return (self.root / name).is_file()
 
-class ZipSource:
+
+class ZipSource(Source):
     """All image files in a zip; every process opens its own handle, so forked and pickled copies are safe."""
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +95,11 @@ class ZipSource:
         self.unreadable: list[tuple[str, str]] = []
         self._handle: zipfile.ZipFile | None = None
         self._pid = -1
-        self.names = sorted({name for name in self._zip().namelist() if is_image_name(name)})
+        self._zip()  # damage is an error now, not at the first image
+
+    @cached_property
+    def names(self) -> list[str]:  # type: ignore[override]
+        return sorted({name for name in self._zip().namelist() if is_image_name(name)})
 
     def _zip(self) -> zipfile.ZipFile:
         if self._handle is None or self._pid != os.getpid():
@@ -66,16 +108,44 @@ class ZipSource:
         return self._handle
 
     def open(self, name: str) -> Stream:
-        return self._zip().open(name)
+        archive = self._zip()
+        if archive.getinfo(name).file_size <= _AT_ONCE:
+            return io.BytesIO(archive.read(name))
+        return archive.open(name)
+
+    def has(self, name: str) -> bool:
+        return name in self._zip().NameToInfo
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_handle": None}
 
 
-Source = FolderSource | ZipSource
+SingleSource = FolderSource | ZipSource
 
 
-def open_source(path: str | os.PathLike[str]) -> Source:
+class JoinedSource(Source):
+    """Several folders and zips, one after the other: their names stand behind their numbers."""
+
+    def __init__(self, sources: Sequence[SingleSource]) -> None:
+        self.sources = list(sources)
+
+    @cached_property
+    def names(self) -> list[str]:  # type: ignore[override]
+        return [f"{number:04d}/{name}" for number, source in enumerate(self.sources) for name in source.names]
+
+    @property
+    def unreadable(self) -> list[tuple[str, str]]:  # type: ignore[override]
+        return [found for source in self.sources for found in source.unreadable]
+
+    def inner(self, name: str) -> str:
+        return name.partition("/")[2]
+
+    def open(self, name: str) -> Stream:
+        number, _, inner = name.partition("/")
+        return self.sources[int(number)].open(inner)
+
+
+def open_source(path: str | os.PathLike[str]) -> SingleSource:
     """The folder or zip at path, or one clear error."""
     path = Path(path).expanduser()
     if path.is_dir():

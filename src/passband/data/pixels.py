@@ -1,17 +1,15 @@
 """Between float images in [-1, 1] and 8-bit pixels, and onto disk."""
 
-import errno
 import io
 import os
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
 from passband._checks import check_floating, import_extra
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from passband._files import written_whole
 
 
 def from_uint8(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
@@ -69,7 +67,7 @@ def to_uint8(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     return ((x + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def random_flip(x: Float[Tensor, "*batch width"], seed: int) -> Float[Tensor, "*batch width"]:
+def random_flip(x: Shaped[Tensor, "*batch width"], seed: int) -> Shaped[Tensor, "*batch width"]:
     """Mirror x left to right for one half of all seeds.
 
     Args:
@@ -120,22 +118,5 @@ def save_image(x: Float[Tensor, "channels height width"], path: str | os.PathLik
     image = import_extra("PIL.Image", "train").fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     encoded = io.BytesIO()
     image.save(encoded, format="PNG")
-    _write_whole(path, encoded.getvalue())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    # A hidden name: a folder read while samples are written does not see it.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise OSError(
-                error.errno,
-                f"the disk is full ({error.strerror}): this image was not written, earlier ones are; free some space",
-                str(path),
-            ) from error
-        raise
+    with written_whole(path, "this image was not written, earlier ones are; free some space", synced=False) as partial:
+        partial.write_bytes(encoded.getvalue())
