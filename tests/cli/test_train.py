@@ -71,7 +71,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(passband, arguments: list[s
         patch.setattr("passband.cli.train.Trainer", Interrupted)
         stopped = passband("train", *longer, "--out", tmp_path / "parts")
     assert stopped.status == 130
-    assert "stopped at step 2; continue with --resume" in stopped.err
+    assert "stopped at step 2 and saved; continue with:\npassband train " in stopped.err
+    assert stopped.err.rstrip().endswith(f"--out {tmp_path / 'parts'} --resume")
     refused = passband("train", *longer, "--out", tmp_path / "parts")
     assert refused.status == 2
     assert "holds a run already: continue it with --resume" in refused.err
@@ -88,7 +89,7 @@ def test_other_settings_do_not_resume(passband, arguments: list[str], run: Path)
 def test_dry_run_prints_the_resolved_recipe_and_nothing_else(passband, arguments: list[str], tmp_path: Path):
     result = passband("train", *arguments, "optimizer.lr=1e-4", "--dry-run")
     assert (result.status, result.err) == (0, "")
-    assert yaml.safe_load(result.out)["training"]["ema_decay"] == 0.98
+    assert yaml.safe_load(result.out)["training"]["ema"] == 0.98
     printed = tmp_path / "printed.yaml"
     printed.write_text(result.out)
     assert load_recipe(printed) == load_recipe(arguments[0], [*arguments[1:], "optimizer.lr=1e-4"])

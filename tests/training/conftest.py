@@ -26,11 +26,12 @@ TINY: dict[str, Any] = {
     "training": {
         "steps": 6,
         "batch_size": 2,
-        "ema_decay": 0.5,
+        "ema": 0.5,
         "log_every": 1,
         "save_every": 2,
         "sample_every": 3,
         "keep_checkpoints": 2,
+        "trackers": [],
     },
     "sampling": {"count": 2, "steps": 2},
 }

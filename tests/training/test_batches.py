@@ -109,7 +109,7 @@ def test_samples_that_are_not_finite_are_named_by_their_index():
 
 
 def test_the_batch_must_divide_among_the_ranks():
-    with pytest.raises(ValueError, match="multiple of the number of processes, got 5 for 2"):
+    with pytest.raises(ValueError, match="multiple of processes x accumulate, got 5 for 2 x 1"):
         next(batches(Ramps(), 0, 1, 5, SEED, world_size=2))
 
 

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from passband.training import CheckpointError
 from passband.training.checkpoint import (
+    MANIFEST,
     checkpoint_folder,
     checkpoints,
     load_state,
+    newest_whole,
     remove_old,
     save_state,
-    write_folder,
+    torn,
+    write_checkpoint,
 )
 
 
@@ -169,19 +172,16 @@ def contents(root: Path) -> dict[str, str]:
     return {str(file.relative_to(root)): file.read_text() for file in sorted(root.rglob("*")) if file.is_file()}
 
 
-def test_a_folder_is_written_and_replaced(tmp_path: Path):
-    target = tmp_path / "runs" / "step"
+def listed(root: Path) -> dict[str, str]:
+    return {name: text for name, text in contents(root).items() if not name.endswith(MANIFEST)}
+
+
+def test_a_checkpoint_is_written_and_replaced(tmp_path: Path):
     for text in ("old", "new"):
-        write_folder(target, fill(text))
-        assert contents(tmp_path) == {"runs/step/a.txt": text, "runs/step/sub/b.txt": text}
-
-
-def test_left_overs_of_a_killed_process_do_not_mix_in(tmp_path: Path):
-    stale = tmp_path / ".step.partial"
-    stale.mkdir()
-    (stale / "stale.txt").write_text("stale")
-    write_folder(tmp_path / "step", fill("new"))
-    assert contents(tmp_path) == {"step/a.txt": "new", "step/sub/b.txt": "new"}
+        folder = write_checkpoint(tmp_path / "run", 3, fill(text))
+        assert folder == checkpoint_folder(tmp_path / "run", 3)
+        assert listed(tmp_path) == {"run/step-00000003/a.txt": text, "run/step-00000003/sub/b.txt": text}
+        assert torn(folder) is None
 
 
 @pytest.mark.parametrize(
@@ -193,17 +193,16 @@ def test_left_overs_of_a_killed_process_do_not_mix_in(tmp_path: Path):
     ],
 )
 def test_a_failure_in_the_middle_leaves_what_was_there(tmp_path: Path, error: BaseException, expected):
-    target = tmp_path / "step"
-    write_folder(target, fill("old"))
+    write_checkpoint(tmp_path, 3, fill("old"))
 
     def fail(folder: Path) -> None:
         fill("new")(folder)
         raise error
 
     with pytest.raises(expected):
-        write_folder(target, fail)
-    assert contents(tmp_path) == {"step/a.txt": "old", "step/sub/b.txt": "old"}
-    assert [path.name for path in tmp_path.iterdir()] == ["step"]
+        write_checkpoint(tmp_path, 3, fail)
+    assert listed(tmp_path) == {"step-00000003/a.txt": "old", "step-00000003/sub/b.txt": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -211,9 +210,37 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("passband.training.checkpoint.save_file", full)
-    with pytest.raises(CheckpointError, match=r"No space left on device.*earlier checkpoints are untouched: make room"):
-        write_folder(tmp_path / "step", lambda folder: save_state({"x": torch.ones(1)}, folder, "state"))
+    with pytest.raises(CheckpointError, match=r"disk is full.*earlier checkpoints are untouched: make room"):
+        write_checkpoint(tmp_path, 1, lambda folder: save_state({"x": torch.ones(1)}, folder, "state"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda folder: (folder / "a.txt").unlink(), "a.txt cannot be read"),
+        (lambda folder: (folder / "sub" / "b.txt").write_text("txet"), "sub/b.txt is not as it was written"),
+        (lambda folder: (folder / "a.txt").write_text("text and more"), "a.txt is not as it was written"),
+        (lambda folder: (folder / MANIFEST).unlink(), "its manifest.json cannot be read"),
+        (lambda folder: (folder / MANIFEST).write_text("{"), "its manifest.json cannot be read"),
+        (lambda folder: (folder / MANIFEST).write_text("[]"), "its manifest.json is damaged"),
+    ],
+)
+def test_what_is_torn_is_seen_and_the_one_before_taken(tmp_path: Path, damage, fault: str):
+    assert newest_whole(tmp_path) is None
+    for step in (1, 2):
+        write_checkpoint(tmp_path, step, fill("text"))
+    assert newest_whole(tmp_path) == (2, checkpoint_folder(tmp_path, 2))
+    damage(checkpoint_folder(tmp_path, 2))
+    assert str(torn(checkpoint_folder(tmp_path, 2))).startswith(fault)
+    assert newest_whole(tmp_path) == (1, checkpoint_folder(tmp_path, 1))
+
+
+def test_no_whole_checkpoint_is_an_error_that_names_each_fault(tmp_path: Path):
+    for step in (1, 2):
+        (write_checkpoint(tmp_path, step, fill("text")) / "a.txt").unlink()
+    with pytest.raises(CheckpointError, match=r"is whole \(step-00000002: a\.txt .*; step-00000001: a\.txt "):
+        newest_whole(tmp_path)
 
 
 def test_checkpoints_are_found_oldest_first_and_the_newest_are_kept(tmp_path: Path):
@@ -223,8 +250,11 @@ def test_checkpoints_are_found_oldest_first_and_the_newest_are_kept(tmp_path: Pa
     (tmp_path / "step-best").mkdir()
     assert [step for step, _ in checkpoints(tmp_path)] == [3, 20, 100, 123456789]
     assert all(checkpoint_folder(tmp_path, step) == folder for step, folder in checkpoints(tmp_path))
+    remove_old(tmp_path, keep=2, kept_steps=[3, 4])
+    assert [step for step, _ in checkpoints(tmp_path)] == [3, 100, 123456789]
     remove_old(tmp_path, keep=2)
     assert [step for step, _ in checkpoints(tmp_path)] == [100, 123456789]
+    assert sorted(path.name for path in tmp_path.glob(".*")) == []
     remove_old(tmp_path, keep=5)
     assert [step for step, _ in checkpoints(tmp_path)] == [100, 123456789]
     assert checkpoints(tmp_path / "nowhere") == []

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from passband.training import RecipeError, config, load_recipe, make_recipe
+from passband.training import RecipeError, load_recipe, make_recipe, sections
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
 SMALL: dict[str, Any] = {"name": "small", "data": {"name": "checkerboard"}, "process": {"name": "vp"}}
@@ -54,7 +54,7 @@ def test_defaults_survive_the_trip_through_yaml(tmp_path: Path, data: dict[str, 
 
 def test_to_yaml_spells_every_setting_out():
     text = make_recipe(SMALL).to_yaml()
-    for settings in (config.CheckerboardData, config.VPProcess, config.UNetModel, config.OptimizerSettings):
+    for settings in (sections.CheckerboardData, sections.VPProcess, sections.UNetModel, sections.OptimizerSettings):
         for key in settings.model_fields:
             assert f"  {key}:" in text
     assert "regularizer: null" in text
@@ -174,7 +174,7 @@ def test_unknown_keys_name_the_nearest(values: dict[str, Any], line: str):
         ({"data": {}}, "  data.name: Field required"),
         ({"data": {"name": "images"}}, "  data.path: Field required"),
         ({"data": {"name": "image", "path": "x"}}, "  data.name: unknown name 'image' (did you mean 'images'?)"),
-        ({"data": {"name": "boards"}}, "expected one of 'images', 'checkerboard'"),
+        ({"data": {"name": "boards"}}, "expected one of 'images', 'hub', 'checkerboard'"),
         (
             {"data": {"name": "checkerboard", "resolution": 3}},
             "  data.resolution: Input should be greater than or equal",
@@ -296,8 +296,8 @@ def test_broken_files(tmp_path: Path, text: str | bytes, message: str):
     assert str(tmp_path / "recipe.yaml") in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [value for value in vars(config).values() if isinstance(value, type)])
+@pytest.mark.parametrize("settings", [value for value in vars(sections).values() if isinstance(value, type)])
 def test_no_settings_take_unknown_keys(settings: type):
-    if issubclass(settings, config.Settings):
+    if issubclass(settings, sections.Settings):
         with pytest.raises(ValueError, match="unknown key 'surely_unknown'"):
             TypeAdapter(settings).validate_python({"surely_unknown": 1})

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from passband.process import VP
+from passband.models import EDMUNet
+from passband.process import VP, VPPreconditioned
 from passband.sampling import sample
 from passband.training import CheckpointError, RecipeError, Trainer, restore
 
@@ -51,6 +52,34 @@ def test_damaged_weights(finished: Path, tmp_path: Path, damage: str):
     root = shutil.copytree(finished, tmp_path / "run")
     weights = root / "checkpoints" / "step-00000006" / "ema" / "diffusion_pytorch_model.safetensors"
     weights.unlink() if damage == "missing" else weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="step-00000006/ema' cannot be read"):
+    message = r"step 6 .*is not whole \(ema/diffusion.*ask for another of steps \[4, 6\]"
+    with pytest.raises(CheckpointError, match=message):
         restore(root)
-    assert restore(root, averaged=False).step == 6
+    assert restore(root, step=4).step == 4
+
+
+# A network that was imported.
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> Path:
+    torch.manual_seed(3)
+    network = EDMUNet(16, 3, label_dim=4, model_channels=8, channel_mult=(1, 2), num_blocks=1, attn_resolutions=())
+    network.save_pretrained(tmp_path / "imported")
+    (tmp_path / "imported" / "process.json").write_text('{"name": "edm_vp"}')
+    return tmp_path / "imported"
+
+
+def test_an_imported_network(imported: Path):
+    found = restore(imported)
+    assert isinstance(found.process, VPPreconditioned)
+    assert (found.sample_shape, found.num_classes, found.step, found.recipe) == ((3, 16, 16), 4, 0, None)
+    assert (found.sampling.steps, found.sampling.solver) == (18, "heun")
+    assert not found.model.training
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"name": "edm", "sigma": 3}', '{"name": "nonsense"}'])
+def test_a_damaged_process_file(imported: Path, text: str):
+    (imported / "process.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"process\.json in .* cannot be read .*import the checkpoint again"):
+        restore(imported)

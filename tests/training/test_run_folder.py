@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from passband.training import Recipe, RecipeError, RunFolder, make_recipe
-from passband.training.checkpoint import checkpoint_folder
+from passband.training.checkpoint import checkpoint_folder, write_checkpoint
 
 BASE: dict[str, Any] = {
     "name": "run",
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> RunFolder:
     run = RunFolder(tmp_path / "run")
     run.start(recipe())
     for step in (10, 20):
-        checkpoint_folder(run.checkpoints, step).mkdir(parents=True)
+        write_checkpoint(run.checkpoints, step, lambda folder: (folder / "state.json").write_text("{}"))
     return run
 
 
@@ -69,7 +69,8 @@ FREE = {
         "save_every": 3,
         "sample_every": None,
         "keep_checkpoints": 5,
-        "tensorboard": True,
+        "keep_steps": (3,),
+        "trackers": (),
     },
 }
 
@@ -97,7 +98,7 @@ def test_settings_that_change_no_weight_may_change(folder: RunFolder, part: str,
         ("optimizer", "lr", 1.0, "optimizer.lr was 0.0002, now 1.0"),
         ("training", "seed", 1, "training.seed was 0, now 1"),
         ("training", "batch_size", 1, "training.batch_size was 64, now 1"),
-        ("training", "ema_decay", 0.5, "training.ema_decay was 0.999, now 0.5"),
+        ("training", "ema", 0.5, "training.ema was 0.999, now 0.5"),
         ("training", "precision", "bf16", "training.precision was 'no', now 'bf16'"),
     ],
 )

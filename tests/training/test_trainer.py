@@ -1,6 +1,9 @@
 """The training loop: equal to one written by hand, to itself after an interruption, and whole whatever goes wrong."""
 
 import errno
+import hashlib
+import io
+import json
 import os
 import shutil
 import signal
@@ -16,9 +19,12 @@ import torch
 from accelerate.state import AcceleratorState
 from diffusers import UNet2DModel
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from passband._seeds import seed_for
+from passband.data import save_image
+from passband.models import EDMUNet
 from passband.training import (
     CheckpointError,
     NonFiniteLossError,
@@ -27,13 +33,18 @@ from passband.training import (
     Trainer,
     TrainingInterrupted,
     denoising_loss,
+    make_recipe,
+    restore,
 )
 from passband.training import (
     trainer as trainer_module,
 )
 from passband.training.batches import batches
-from passband.training.build import build_dataset, build_model, build_process, build_regularizer
-from passband.training.images import Losses
+from passband.training.build import build_dataset, build_process, build_regularizer
+from passband.training.ema import reconstruct
+from passband.training.images import Losses, draw
+from passband.training.networks import build_network
+from passband.training.run_folder import snapshots
 
 
 def steps(root: Path) -> list[str]:
@@ -66,7 +77,7 @@ def test_equals_a_loop_written_by_hand(tiny, tmp_path: Path, process: str):
     trainer = Trainer(recipe, tmp_path)
     trainer.train(until=5)
 
-    network = build_model(recipe.model, recipe.sample_shape, seed_for(4, 0, "model"))
+    network = build_network(recipe.model, recipe.sample_shape, seed_for(4, 0, "model"))
     optimizer = torch.optim.AdamW(network.parameters(), 1.0, (0.8, 0.9), weight_decay=0.01)
     parts = build_process(recipe.process), build_regularizer(recipe.regularizer)
     average: dict[str, Tensor] = {}
@@ -149,13 +160,131 @@ def test_a_pretrained_network_is_where_training_starts(finished: Path, tiny, tmp
 def test_tensorboard_gets_what_the_log_gets(tiny, tmp_path: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    recipe = tiny(training={"tensorboard": True, "steps": 2, "sample_every": None})
-    Trainer(recipe, tmp_path).train()
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    recipe = tiny(training={"trackers": ["tensorboard"], "steps": 2, "sample_every": 2})
+    trainer = Trainer(recipe, tmp_path)
+    trainer.train()
+    trainer.accelerator.end_training()
+    events = EventAccumulator(str(tmp_path / "trackers" / "tiny"))
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("base")]
     assert found == [(entry["step"], pytest.approx(entry["base"])) for entry in RunFolder(tmp_path).log()]
     assert set(events.Tags()["scalars"]) == {"base", "spectral", "spectral/amplitude"}
+    assert events.Tags()["images"]
+    picture = Image.open(io.BytesIO(events.Images(events.Tags()["images"][0])[0].encoded_image_string))
+    assert picture.size == Image.open(tmp_path / "samples" / "step-00000002.png").size
+
+
+def test_an_unknown_tracker_is_named_before_anything_is_written(tiny, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"unknown tracker: got 'tensorbord' \(did you mean 'tensorboard'"):
+        Trainer(tiny(training={"trackers": ["tensorbord"]}), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"the tracker 'clearml' is not installed"):
+        Trainer(tiny(training={"trackers": ["clearml"]}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_parts_of_a_batch_give_the_step_of_the_whole(tiny, tmp_path: Path, accumulate: int):
+    def weights(root: Path, **training: int) -> dict[str, Tensor]:
+        settings = {"batch_size": 8, "steps": 2, "sample_every": None, **training}
+        trainer = Trainer(tiny(model={"dropout": 0.0}, training=settings, optimizer={"clip_norm": 0.5}), root)
+        trainer.train()
+        return trainer.network.state_dict()
+
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts", accumulate=accumulate)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-5)
+    logs = [RunFolder(tmp_path / name).log() for name in ("whole", "parts")]
+    for one, other in zip(*logs, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_the_learning_rate_follows_its_schedule(tiny, tmp_path: Path):
+    settings = {"warmup_steps": 0, "schedule": "linear", "decay_steps": 4}
+    trainer = Trainer(tiny(optimizer=settings), tmp_path)
+    for until, expected in ((1, 1e-3), (3, 5e-4), (6, 0.0)):
+        trainer.train(until=until)
+        assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+
+
+def test_the_average_by_half_life(tiny, tmp_path: Path):
+    trainer = Trainer(tiny(training={"ema": {"halflife": 4, "ramp_up": None}}), tmp_path)
+    start = {name: value.clone() for name, value in trainer.averaged.state_dict().items()}
+    trainer.train(until=1)
+    decay = 0.5 ** (2 / 4)
+    for name, value in trainer.averaged.state_dict().items():
+        torch.testing.assert_close(value, decay * start[name] + (1 - decay) * trainer.network.state_dict()[name])
+
+
+EDM = {
+    "name": "edm_unet",
+    "model_channels": 8,
+    "channel_mult": [1, 2],
+    "num_blocks": 1,
+    "attn_resolutions": [],
+    "augment_dim": 9,
+    "class_conditional": True,
+    "label_dropout": 0.3,
+}
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images in three folders, one per class."""
+    root = tmp_path_factory.mktemp("labelled")
+    generator = torch.Generator().manual_seed(0)
+    for index in range(9):
+        save_image(torch.rand(3, 16, 16, generator=generator), root / "abc"[index % 3] / f"{index}.png")
+    return root
+
+
+def edm_recipe(tiny, labelled: Path, **training: object):
+    data: dict[str, Any] = {"name": "images", "path": labelled, "resolution": 16, "labels": "folder", "flip": False}
+    data["augment"] = {"probability": 0.5}
+    values = tiny(training=training).model_dump() | {"data": data, "process": {"name": "edm"}, "model": EDM}
+    return make_recipe(values | {"sampling": {"count": 2, "steps": 2, "solver": "heun"}})
+
+
+def test_edm_with_classes_and_augmentation_trains_resumes_and_restores(tiny, labelled: Path, tmp_path: Path):
+    seen = []
+    trainer = Trainer(edm_recipe(tiny, labelled), tmp_path / "whole")
+    trainer.model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    trainer.train()
+    trained = seen[:3]
+    assert all(set(kwargs) == {"class_labels", "augment_labels"} for kwargs in trained)
+    assert all(kwargs["class_labels"].shape == (2, 3) for kwargs in trained)
+    assert any(bool(kwargs["augment_labels"].any()) for kwargs in trained)
+    Trainer(edm_recipe(tiny, labelled), tmp_path / "parts").train(until=4)
+    Trainer(edm_recipe(tiny, labelled), tmp_path / "parts", resume=True).train()
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+    found = restore(tmp_path / "whole")
+    assert isinstance(found.model, EDMUNet)
+    assert found.num_classes == 3
+    assert same(found.model.state_dict(), trainer.averaged.state_dict())
+
+
+def test_a_few_steps_of_a_pretrained_edm_network(tiny, labelled: Path, tmp_path: Path):
+    Trainer(edm_recipe(tiny, labelled), tmp_path / "first").train()
+    start = tmp_path / "first" / "checkpoints" / "step-00000006" / "ema"
+    recipe = edm_recipe(tiny, labelled, steps=1)
+    model = {"name": "edm_unet", "pretrained": str(start), "class_conditional": True, "dropout": 0.0}
+    trainer = Trainer(make_recipe(recipe.model_dump() | {"model": model}), tmp_path / "second")
+    assert same(trainer.network.state_dict(), restore(tmp_path / "first").model.state_dict())
+    trainer.train()
+    assert not same(trainer.network.state_dict(), restore(tmp_path / "first").model.state_dict())
+
+
+def test_snapshots_make_averages_of_any_width(tiny, tmp_path: Path):
+    settings = {"steps": 24, "snapshots": {"stds": [0.05, 0.1], "every": 2}, "sample_every": None, "save_every": 12}
+    Trainer(tiny(training=settings), tmp_path).train(until=11)
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000011", ignore_errors=True)
+    trainer = Trainer(tiny(training=settings), tmp_path, resume=True)
+    trainer.train()
+    stored = snapshots(tmp_path)
+    assert [(found.std, found.images) for found in stored[:4]] == [(0.05, 4), (0.1, 4), (0.05, 8), (0.1, 8)]
+    assert len(stored) == 24
+    tracked = trainer.power_averages[0.1].state_dict()
+    for name, value in reconstruct(stored, std=0.1).items():
+        torch.testing.assert_close(value, tracked[name], rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16(tiny, tmp_path: Path):
@@ -221,7 +350,7 @@ def test_a_signal_finishes_the_step_and_saves(finished: Path, tiny, tmp_path: Pa
             os.kill(os.getpid(), number)
 
     trainer = Trainer(tiny(), tmp_path)
-    with pytest.raises(TrainingInterrupted, match="stopped at step 3; continue with --resume"):
+    with pytest.raises(TrainingInterrupted, match="stopped at step 3 and saved"):
         trainer.train(on_log=stop)
     assert signal.getsignal(number) is before
     assert steps(tmp_path) == ["step-00000002", "step-00000003"]
@@ -266,25 +395,53 @@ def test_a_longer_run_continues(finished: Path, tiny, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "file", ["state.safetensors", "state.json", "unet/diffusion_pytorch_model.safetensors", "ema/config.json"]
+    "file",
+    ["state.safetensors", "state.json", "unet/diffusion_pytorch_model.safetensors", "ema/config.json", "manifest.json"],
 )
-@pytest.mark.parametrize("size", [None, 5])
-def test_a_damaged_checkpoint_is_named(finished: Path, tiny, tmp_path: Path, file: str, size: int | None):
+@pytest.mark.parametrize("damage", ["gone", "cut", "flipped"])
+def test_a_torn_checkpoint_gives_way_to_the_one_before(finished: Path, tiny, tmp_path: Path, file: str, damage: str):
     root = copied(finished, tmp_path)
-    damaged = root / "checkpoints" / "step-00000006" / file
-    damaged.write_bytes(damaged.read_bytes()[:size]) if size else damaged.unlink()
-    with pytest.raises(CheckpointError, match=r"step-00000006' cannot be read .*resume from the one before"):
-        Trainer(tiny(), root, resume=True)
-    shutil.rmtree(damaged.parents[len(Path(file).parts) - 1])
-    Trainer(tiny(), root, resume=True).train()
+    torn = root / "checkpoints" / "step-00000006" / file
+    content = torn.read_bytes()
+    match damage:
+        case "gone":
+            torn.unlink()
+        case "cut":
+            torn.write_bytes(content[:-5])
+        case "flipped":
+            torn.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    trainer = Trainer(tiny(), root, resume=True)
+    assert trainer.step == 4
+    trainer.train()
     assert files(root) == files(finished)
+
+
+def test_when_all_checkpoints_are_torn_nothing_is_overwritten(finished: Path, tiny, tmp_path: Path):
+    root = copied(finished, tmp_path)
+    for folder in (root / "checkpoints").iterdir():
+        (folder / "state.json").unlink()
+    before = sorted(root.rglob("*"))
+    with pytest.raises(CheckpointError, match=r"none of the checkpoints in .* is whole \(step-00000006: state\.json"):
+        Trainer(tiny(), root, resume=True)
+    assert sorted(root.rglob("*")) == before
 
 
 def test_a_state_of_another_format_is_named(finished: Path, tiny, tmp_path: Path):
     root = copied(finished, tmp_path)
-    (root / "checkpoints" / "step-00000006" / "state.json").write_text('{"dict": [["step", 6]]}')
+    folder = root / "checkpoints" / "step-00000006"
+    (folder / "state.json").write_text('{"dict": [["step", 6]]}')
+    listed = json.loads((folder / "manifest.json").read_text())
+    content = (folder / "state.json").read_bytes()
+    listed["state.json"] = [len(content), hashlib.blake2b(content, digest_size=16).hexdigest()]
+    (folder / "manifest.json").write_text(json.dumps(listed))
     with pytest.raises(CheckpointError, match="step-00000006' cannot be read"):
         Trainer(tiny(), root, resume=True)
+
+
+def test_steps_asked_for_are_kept_for_good(tiny, tmp_path: Path):
+    settings = {"save_every": 1, "keep_checkpoints": 1, "keep_steps": [2, 3], "sample_every": None}
+    Trainer(tiny(training=settings), tmp_path).train()
+    assert steps(tmp_path) == ["step-00000002", "step-00000003", "step-00000006"]
 
 
 # What goes wrong.
@@ -314,6 +471,29 @@ def test_a_bad_loss_stops_before_it_is_saved(
         trainer.train()
     assert steps(tmp_path) == ["step-00000002"]
     assert [entry["step"] for entry in RunFolder(tmp_path).log()] == ([1, 2] if log_every == 1 else [])
+    # The batch is there for study, as the network saw it.
+    failed = tmp_path / "failed-step-00000003"
+    found = load_file(failed / "batch.safetensors")
+    (batch,) = batches(trainer.dataset, 2, 3, 2, seed=0)
+    noise, t = draw(trainer.process, batch, 0)
+    assert same(found, batch_tensors(batch, noise, t, trainer.process.add_noise(batch.clean, noise, t)))
+    assert json.loads((failed / "batch.json").read_text())["step"] == 3
+
+
+def batch_tensors(batch, noise: Tensor, t: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+    return {"clean": batch.clean, "positions": batch.positions, "noise": noise, "t": t, "noisy": noisy}
+
+
+def test_the_files_of_a_bad_batch_are_named(tiny, tmp_path: Path, monkeypatch):
+    for name in ("a", "b"):
+        save_image(torch.zeros(1, 16, 16), tmp_path / "images" / f"{name}.png")
+    spoil(monkeypatch, 1, lambda model, losses: losses._replace(base=losses.base * float("nan")))
+    data = {"name": "images", "path": str(tmp_path / "images"), "resolution": 16, "channels": 1}
+    recipe = make_recipe(tiny().model_dump() | {"data": data})
+    with pytest.raises(NonFiniteLossError, match="failed-step-00000001"):
+        Trainer(recipe, tmp_path / "run").train()
+    facts = json.loads((tmp_path / "run" / "failed-step-00000001" / "batch.json").read_text())
+    assert sorted(facts["files"]) == [["a.png", 0], ["b.png", 0]]
 
 
 def test_a_bad_spectral_term_counts_too(tiny, tmp_path: Path, monkeypatch):

@@ -1,5 +1,6 @@
 """`passband train`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from passband.cli.console import console, report_skipped
 from passband.training import Recipe, Trainer, TrainingInterrupted, load_recipe
+from passband.training.checkpoint import checkpoints
 
 
 def train(
@@ -24,7 +26,8 @@ def train(
     """Train a model from a recipe.
 
     The run's folder holds the resolved recipe, a log, samples, and checkpoints in safetensors that diffusers loads too.
-    Ctrl-C saves a checkpoint; `--resume` continues from it to the same weights.
+    Ctrl-C saves a checkpoint; `--resume` continues from it to the same weights. Several processes: start it with
+    `accelerate launch -m passband.cli train ...` or `torchrun -m passband.cli train ...`.
     """
     settings = _settings(recipe, overrides or [], strict)
     if dry_run:
@@ -32,14 +35,28 @@ def train(
         return
     folder = out or Path("runs") / settings.name
     trainer = Trainer(settings, folder, resume=resume)
+    console.quiet = not trainer.accelerator.is_main_process
+    _report_torn(trainer)
     try:
         _train(trainer)
     except TrainingInterrupted as stop:
-        console.print(f"\n{stop}")
+        again = ["passband", "train", str(recipe), *(overrides or []), "--out", str(folder), "--resume"]
+        how = "" if trainer.accelerator.num_processes == 1 else " (by the same launcher)"
+        console.print(f"\n{stop}; continue with{how}:\n{shlex.join([*again, *(['--strict'] if strict else [])])}")
         raise typer.Exit(130) from None
     finally:
         report_skipped(trainer.dataset)
+        trainer.accelerator.end_training()
     console.print(f"{folder} is trained to step {trainer.step}; draw samples with: passband sample {folder}")
+
+
+def _report_torn(trainer: Trainer) -> None:
+    ahead = [folder.name for step, folder in checkpoints(trainer.folder.checkpoints) if step > trainer.step]
+    if ahead:
+        console.print(
+            f"[yellow]left out, since their files are not as they were written: {', '.join(ahead)}; continuing from "
+            f"step {trainer.step}"
+        )
 
 
 def _settings(recipe: Path, overrides: Sequence[str], strict: bool) -> Recipe:

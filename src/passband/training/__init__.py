@@ -2,10 +2,12 @@
 
 from passband.training.checkpoint import CheckpointError
 from passband.training.config import Recipe, RecipeError, load_recipe, make_recipe
+from passband.training.guard import NonFiniteLossError
 from passband.training.images import Losses, denoising_loss
+from passband.training.interrupt import TrainingInterrupted
 from passband.training.restore import Restored, restore
 from passband.training.run_folder import RunFolder
-from passband.training.trainer import NonFiniteLossError, Trainer, TrainingInterrupted
+from passband.training.trainer import Trainer
 
 __all__ = [
     "CheckpointError",

@@ -1,49 +1,84 @@
 """Training batches that depend on (seed, global position) alone: on no rank, worker or restart."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from passband._seeds import seed_for
-from passband.data import SampleOrder, batch_positions, random_flip
+from passband.data import ImageSamples, SampleOrder, batch_positions, from_uint8
 
 
 class Batch(NamedTuple):
-    """Clean samples and their global positions (how many samples of the run came before each)."""
+    """Clean samples, their global positions (how many samples of the run came before each), and what is known of them.
+
+    Attributes:
+        clean: (batch, channels, height, width), floats in [-1, 1].
+        positions: (batch,).
+        classes: (batch,), None without labels.
+        augment_labels: (batch, width), what augmentation did to each; None without.
+
+    """
 
     clean: Tensor
     positions: Tensor
+    classes: Tensor | None = None
+    augment_labels: Tensor | None = None
 
 
-class _Positioned(Dataset[tuple[Tensor, int]]):
-    """A data set asked for by global position."""
+class _Positioned(Dataset[tuple[Tensor, Tensor, Tensor | None]]):
+    """A data set asked for by global positions: samples (8-bit pixels where it has them), positions, classes."""
 
     def __init__(self, dataset: Dataset[Tensor], seed: int, flip: bool) -> None:
         self.dataset, self.seed, self.flip = dataset, seed, flip
         self.order = SampleOrder(len(dataset), seed)  # type: ignore[arg-type]
 
-    def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        clean = self.dataset[self.order.index(position)]
+    def __getitems__(self, positions: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A whole batch, each part in one tensor."""
+        indices = [self.order.index(position) for position in positions]
+        samples = self._read(indices)
         if self.flip:
-            clean = random_flip(clean, seed_for(self.seed, position, "flip"))
-        return clean, position
+            turned = [k for k, position in enumerate(positions) if seed_for(self.seed, position, "flip") % 2]
+            samples[turned] = samples[turned].flip(-1)
+        return samples, torch.tensor(positions), self._classes(indices)
+
+    def _read(self, indices: list[int]) -> Tensor:
+        if isinstance(self.dataset, ImageSamples):
+            return self.dataset.pixel_batch(indices)  # a quarter of the floats' bytes on the way to the device
+        return torch.stack([self.dataset[index] for index in indices])
+
+    def _classes(self, indices: list[int]) -> Tensor | None:
+        if not isinstance(self.dataset, ImageSamples) or not self.dataset.num_classes:
+            return None
+        return torch.tensor([self.dataset.label(index) for index in indices])
+
+
+Item = TypeVar("Item")
+
+
+def _as_it_is(batch: Item) -> Item:
+    """What collates a batch that is one already; a function of its own, so that it pickles."""
+    return batch
 
 
 class _Share:
-    """The positions of one rank's share of each global batch, from a step on."""
+    """The positions of one rank's share of each global batch, from a step on, in `accumulate` parts."""
 
-    def __init__(self, start: int, stop: int, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(self, start: int, stop: int, batch_size: int, rank: int, world_size: int, accumulate: int) -> None:
         self.steps, self.batch_size, self.rank, self.world_size = range(start, stop), batch_size, rank, world_size
+        self.accumulate = accumulate
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            yield list(batch_positions(step, self.batch_size, self.rank, self.world_size))
+            share = batch_positions(step, self.batch_size, self.rank, self.world_size)
+            size = len(share) // self.accumulate
+            for part in range(self.accumulate):
+                yield list(share[part * size : (part + 1) * size])
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.steps) * self.accumulate
 
 
 def batches(
@@ -57,20 +92,40 @@ def batches(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    accumulate: int = 1,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """The batches of steps start to stop - 1.
+    """The batches of steps start to stop - 1, each in `accumulate` parts, on the device.
 
     Raises:
-        ValueError: if a sample is not finite, or the batch size does not divide among the ranks.
+        ValueError: if a sample is not finite, or the batch size does not divide among the ranks and parts.
 
     """
+    if batch_size % (world_size * accumulate):
+        raise ValueError(
+            f"batch_size must be a multiple of processes x accumulate, got {batch_size} for {world_size} x {accumulate}"
+            "; the batch size counts the samples of all processes and parts together"
+        )
     positioned = _Positioned(dataset, seed, flip)
-    share = _Share(start, stop, batch_size, rank, world_size)
-    pin = torch.cuda.is_available()
-    loader = DataLoader(positioned, batch_sampler=share, num_workers=workers, pin_memory=pin)
-    for clean, positions in loader:
-        _check_finite(clean, positions, positioned.order)
-        yield Batch(clean, positions)
+    share = _Share(start, stop, batch_size, rank, world_size, accumulate)
+    pin = torch.device(device).type == "cuda"
+    loader = DataLoader(
+        positioned,
+        batch_sampler=share,
+        num_workers=workers,
+        pin_memory=pin,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),  # or it draws from the global one
+    )
+    for samples, positions, classes in loader:
+        if samples.is_floating_point():
+            _check_finite(samples, positions, positioned.order)
+        clean = samples.to(device, non_blocking=True)
+        yield Batch(
+            clean if clean.is_floating_point() else from_uint8(clean),
+            positions,
+            None if classes is None else classes.to(device, non_blocking=True),
+        )
 
 
 def _check_finite(clean: Tensor, positions: Tensor, order: SampleOrder) -> None:

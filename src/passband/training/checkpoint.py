@@ -1,14 +1,19 @@
 """Checkpoints in safetensors and JSON, written whole or not at all. Nothing is unpickled."""
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from passband._files import replace_folder
+
+MANIFEST = "manifest.json"
 
 
 class CheckpointError(RuntimeError):
@@ -44,24 +49,22 @@ def damaged(folder: Path, error: Exception) -> CheckpointError:
     )
 
 
-def write_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder by `write(folder)` beside its place and move it there once it is whole.
+def write_checkpoint(root: Path, step: int, write: Callable[[Path], None]) -> Path:
+    """Fill a folder by `write(folder)`, add a manifest of what it holds, and move it into its place once it is on disk.
 
     Raises:
         CheckpointError: if the disk is full or the folder cannot be written; what was there before is untouched.
 
     """
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    target = checkpoint_folder(root, step)
+
+    def fill(folder: Path) -> None:
+        write(folder)
+        (folder / MANIFEST).write_text(json.dumps(_contents(folder), indent=1))
+
     try:
-        partial.mkdir(parents=True)
-        write(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if not isinstance(error, OSError | SafetensorError):
-            raise
+        return replace_folder(target, fill)
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"could not write the checkpoint {str(target)!r} ({error}); earlier checkpoints are untouched: "
             "make room or choose another --out, then resume"
@@ -74,15 +77,72 @@ def checkpoint_folder(root: Path, step: int) -> Path:
 
 
 def checkpoints(root: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of each whole checkpoint, oldest first."""
+    """(step, folder) of each checkpoint, oldest first."""
     found = [(folder.name.removeprefix("step-"), folder) for folder in root.glob("step-*")]
     return sorted((int(step), folder) for step, folder in found if step.isdigit())
 
 
-def remove_old(root: Path, keep: int) -> None:
-    """Delete all but the newest checkpoints."""
-    for _, folder in checkpoints(root)[:-keep]:
-        shutil.rmtree(folder, ignore_errors=True)
+def newest_whole(root: Path) -> tuple[int, Path] | None:
+    """(step, folder) of the newest checkpoint whose files are as they were written; None without any checkpoint.
+
+    Raises:
+        CheckpointError: if there are checkpoints and none is whole.
+
+    """
+    found = checkpoints(root)
+    faults = []
+    for step, folder in reversed(found):
+        fault = torn(folder)
+        if fault is None:
+            return step, folder
+        faults.append(f"{folder.name}: {fault}")
+    if not found:
+        return None
+    raise CheckpointError(
+        f"none of the checkpoints in {str(root)!r} is whole ({'; '.join(faults)}): copy one back from elsewhere, or "
+        "delete the folder to start again"
+    )
+
+
+def torn(folder: Path) -> str | None:
+    """What is wrong with a checkpoint's files, None where they are as they were written."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        return f"its {MANIFEST} cannot be read ({error})"
+    if not isinstance(listed, dict):
+        return f"its {MANIFEST} is damaged"
+    for name, facts in listed.items():
+        try:
+            if facts != _facts(folder / name):
+                return f"{name} is not as it was written"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+    return None
+
+
+def remove_old(root: Path, keep: int, kept_steps: Collection[int] = ()) -> None:
+    """Delete all but the newest checkpoints and those of steps to keep, and what a killed process left half done."""
+    for leftover in root.glob(".*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    removable = [folder for step, folder in checkpoints(root) if step not in kept_steps]
+    for folder in removable[: max(len(removable) - keep, 0)]:
+        # Renamed first: a folder that is half deleted never counts as a checkpoint.
+        doomed = folder.with_name(f".{folder.name}.old")
+        folder.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _contents(folder: Path) -> dict[str, list[int | str]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _facts(path) for path in files}
+
+
+def _facts(path: Path) -> list[int | str]:
+    """Size and hash of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return [path.stat().st_size, digest]
 
 
 def _flatten(value: object, tensors: dict[str, Tensor]) -> object:

@@ -1,5 +1,6 @@
 """The task of training a denoiser on images: from a batch to its two loss terms."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,17 +24,33 @@ class Losses(NamedTuple):
         return self.base if self.spectral is None else self.base + self.spectral
 
 
+class Draws(NamedTuple):
+    """What chance decides for a batch: the noise, of the samples' shape, and a time each."""
+
+    noise: Tensor
+    t: Tensor
+
+
+def draw(process: Process, batch: Batch, seed: int) -> Draws:
+    """Noise and times from (seed, global position), on the clean samples' device, so that none crosses a bus."""
+    draws = SampleNoise([seed_for(seed, int(p), "noise") for p in batch.positions], batch.clean.device)
+    t = draws.times(process)
+    return Draws(draws.normal(batch.clean.shape[1:]), t)
+
+
 def denoising_loss(
-    model: Model, process: Process, regularizer: SpectralRegularizer | None, batch: Batch, seed: int
+    model: Model,
+    process: Process,
+    regularizer: SpectralRegularizer | None,
+    batch: Batch,
+    seed: int,
+    conditioning: Mapping[str, Tensor] | None = None,
 ) -> Losses:
     """Mean squared error of the prediction, plus the spectral term; noise and times from (seed, global position)."""
     clean = batch.clean
-    # On the clean samples' device, so that no noise crosses a bus.
-    draws = SampleNoise([seed_for(seed, int(p), "noise") for p in batch.positions], clean.device)
-    t = draws.times(process)
-    noise = draws.normal(clean.shape[1:])
+    noise, t = draw(process, batch, seed)
     noisy = process.add_noise(clean, noise, t)
-    pred = predict(model, process, noisy, t).float()
+    pred = predict(model, process, noisy, t, conditioning).float()
     base = (pred - process.target(clean, noise, t)).square().mean()
     if regularizer is None:
         return Losses(base, None)

@@ -1,12 +1,14 @@
 """The folder of a run: its recipe, log, samples and checkpoints."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from passband.reports.page import write_file
-from passband.training.checkpoint import checkpoints
+from passband._files import write_file
+from passband.training.checkpoint import checkpoints, newest_whole
 from passband.training.config import Recipe, RecipeError, load_recipe
+from passband.training.ema import Snapshot
 
 #: Settings that may change when a run is resumed: they change no weight at a given step.
 _FREE = {
@@ -20,7 +22,8 @@ _FREE = {
     ("training", "save_every"),
     ("training", "sample_every"),
     ("training", "keep_checkpoints"),
-    ("training", "tensorboard"),
+    ("training", "keep_steps"),
+    ("training", "trackers"),
 }
 
 
@@ -38,11 +41,16 @@ class RunFolder:
         self.log_file = root / "log.jsonl"
         self.samples = root / "samples"
         self.checkpoints = root / "checkpoints"
+        self.snapshots = root / "snapshots"
 
     def latest(self) -> tuple[int, Path] | None:
-        """The newest checkpoint, None without any."""
-        found = checkpoints(self.checkpoints)
-        return found[-1] if found else None
+        """The newest checkpoint that is whole, None without any.
+
+        Raises:
+            CheckpointError: if there are checkpoints and none is whole.
+
+        """
+        return newest_whole(self.checkpoints)
 
     def recipe(self) -> Recipe:
         """The recipe with which the run was started.
@@ -64,7 +72,7 @@ class RunFolder:
             RecipeError: if a run is there already.
 
         """
-        if self.latest() is not None:
+        if checkpoints(self.checkpoints):
             raise RecipeError(
                 f"{str(self.root)!r} holds a run already: continue it with --resume, or choose another --out"
             )
@@ -108,6 +116,34 @@ class RunFolder:
             if isinstance(entry, dict):  # The rest of a line that was cut off may be a number.
                 entries.append(entry)
         return entries
+
+
+def snapshots(root: Path) -> list[Snapshot]:
+    """The power-function averages that a run has stored, oldest first.
+
+    Raises:
+        RecipeError: if root is no run folder, or its recipe stores none.
+
+    """
+    folder = RunFolder(root)
+    recipe = folder.recipe()
+    found = (_SNAPSHOT.fullmatch(path.name) for path in folder.snapshots.glob("*.safetensors"))
+    named = sorted((int(match[1]), float(match[2]), match[0]) for match in found if match)
+    if not named:
+        raise RecipeError(
+            f"{str(root)!r} holds no snapshots of averaged weights: train with training.snapshots set, such as "
+            "training.snapshots.every=1000"
+        )
+    size = recipe.training.batch_size
+    return [Snapshot(std, step * size, folder.snapshots / name) for step, std, name in named]
+
+
+_SNAPSHOT = re.compile(r"step-(\d+)-std-([\d.]+)\.safetensors")
+
+
+def snapshot_name(step: int, std: float) -> str:
+    """The file of a power-function average."""
+    return f"step-{step:08d}-std-{std}.safetensors"
 
 
 def _differences(old: Mapping[str, object], new: Mapping[str, object], path: tuple[str, ...] = ()) -> list[str]:

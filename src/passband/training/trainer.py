@@ -1,56 +1,43 @@
 """The training loop: Accelerate's devices and precision, averaged weights, checkpoints, and a log."""
 
 import math
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 
 from passband import __version__
 from passband._checks import import_extra
+from passband._files import write_file
 from passband._seeds import seed_for
-from passband.data import ImageFolder, from_uint8, save_image
+from passband.data import Augment, ImageSamples, SampleOrder, from_uint8, save_image
 from passband.process import Process
 from passband.regularization import SpectralRegularizer
 from passband.reports import image_mosaic
 from passband.sampling import sample, time_grid
 from passband.training.batches import Batch, batches
-from passband.training.build import build_dataset, build_model, build_process, build_regularizer, load_network
-from passband.training.checkpoint import (
-    checkpoint_folder,
-    damaged,
-    load_state,
-    remove_old,
-    save_state,
-    write_folder,
-)
-from passband.training.config import ImagesData, Recipe, RecipeError
+from passband.training.build import build_dataset, build_process, build_regularizer
+from passband.training.checkpoint import damaged, load_state, remove_old, save_state, write_checkpoint
+from passband.training.conditioning import Conditioner, sampled_classes
+from passband.training.config import Recipe, RecipeError
+from passband.training.ema import ConstantDecay, HalfLife, PowerAverage, WeightAverage
+from passband.training.guard import LossGuard, NonFiniteLossError, save_batch
 from passband.training.images import Losses, denoising_loss
-from passband.training.run_folder import RunFolder
+from passband.training.interrupt import TrainingInterrupted, stop_requested
+from passband.training.journal import Journal, OnLog, check_trackers
+from passband.training.networks import build_network, class_inputs, load_network
+from passband.training.run_folder import RunFolder, snapshot_name
+from passband.training.schedule import learning_rate
+from passband.training.sections import HalfLifeSettings, UNetModel
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DModel
-    from torch.utils.tensorboard import SummaryWriter
-
-#: Called with (step, log entry) after each logged step.
-OnLog = Callable[[int, dict[str, float]], None]
-
-
-class TrainingInterrupted(Exception):  # noqa: N818  (no error: the run is whole)
-    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved a checkpoint."""
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; nothing after the last checkpoint was saved."""
+    from accelerate import Accelerator
 
 
 class Trainer:
@@ -61,35 +48,44 @@ class Trainer:
 
     Args:
         recipe: the recipe.
-        root: the run's folder.
-        resume: continue from the newest checkpoint in it (from the start, if there is none yet).
+        root: the run's folder; several machines need it on a file system that they share.
+        resume: continue from the newest whole checkpoint in it (from the start, if there is none yet).
 
     Raises:
         RecipeError: if the folder holds a run and resume is off, or a different one and it is on; if the losses do not
             fit the samples, or the process cannot be sampled as the recipe asks.
-        FileNotFoundError, ValueError: if the data cannot be used.
+        CheckpointError: if there are checkpoints to resume from and none is whole.
+        FileNotFoundError, ValueError: if the data, a pretrained network or a tracker cannot be used.
         MissingExtraError: if the extra `train` is not installed.
 
     """
 
     def __init__(self, recipe: Recipe, root: str | Path, *, resume: bool = False) -> None:
-        accelerate = import_extra("accelerate", "train")
-        if recipe.training.tensorboard:
-            import_extra("tensorboard", "train")
         self.recipe = recipe
         self.folder = RunFolder(Path(root))
         self.process, self.regularizer = _fitting_parts(recipe)
-        self.accelerator = accelerate.Accelerator(mixed_precision=recipe.training.precision)
+        self.accelerator = _accelerator(recipe, self.folder)
         self.dataset: Dataset[Tensor] = build_dataset(recipe.data)
-        network = build_model(recipe.model, recipe.sample_shape, seed_for(recipe.training.seed, 0, "model"))
+        classes = self.dataset.num_classes if isinstance(self.dataset, ImageSamples) else 0
+        seed = recipe.training.seed
+        if recipe.model.class_conditional and not classes:
+            raise RecipeError("model.class_conditional needs labels, and the data has none: its dataset.json says null")
+        network = build_network(recipe.model, recipe.sample_shape, seed_for(seed, 0, "model"), classes)
+        if recipe.training.channels_last:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         settings = recipe.optimizer
-        optimizer = AdamW(network.parameters(), settings.lr, settings.betas, weight_decay=settings.weight_decay)
+        optimizer = AdamW(
+            network.parameters(), settings.lr, settings.betas, settings.eps, weight_decay=settings.weight_decay
+        )
         self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
-        average = get_ema_multi_avg_fn(recipe.training.ema_decay)  # type: ignore[no-untyped-call]
-        self.ema = AveragedModel(self.network, multi_avg_fn=average)
+        self._forward = torch.compile(self.model) if recipe.training.compile else self.model
+        self._conditioner = Conditioner.of(self.network, recipe.model.label_dropout, seed)
+        self.ema = WeightAverage(self.network, _profile(recipe))
+        stds = recipe.training.snapshots.stds if recipe.training.snapshots else ()
+        self.power_averages = {std: WeightAverage(self.network, PowerAverage(std)) for std in stds}
         self.step = 0
-        self._board: SummaryWriter | None = None
-        self._first_bad_step = torch.full((), math.inf, device=self.accelerator.device)
+        self._guard = LossGuard(self.accelerator.device)
+        self._journal = Journal(self.folder, self.accelerator, recipe.name)
         if self.accelerator.is_main_process:
             if resume and self.folder.recipe_file.is_file():
                 self.folder.resume(recipe)
@@ -100,18 +96,20 @@ class Trainer:
             self._load_latest()
 
     @property
-    def network(self) -> "UNet2DModel":
+    def network(self) -> nn.Module:
         """The network itself, without Accelerate's wrapping."""
-        return self.accelerator.unwrap_model(self.model)
+        found = self.accelerator.unwrap_model(self.model)
+        assert isinstance(found, nn.Module)
+        return found
 
     @property
-    def averaged(self) -> "UNet2DModel":
+    def averaged(self) -> nn.Module:
         """The network with averaged (EMA) weights."""
         return self.ema.module
 
     def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Decode all images now if they fit in memory: faster, and broken ones are known before the first step."""
-        if isinstance(self.dataset, ImageFolder) and self.dataset.nbytes <= self.dataset.cache_bytes:
+        if isinstance(self.dataset, ImageSamples) and self.dataset.nbytes <= self.dataset.cache_bytes:
             self.dataset.preload(progress)
 
     def train(self, until: int | None = None, on_log: OnLog | None = None) -> None:
@@ -122,29 +120,30 @@ class Trainer:
 
         Raises:
             TrainingInterrupted: after a clean stop.
-            NonFiniteLossError: if the loss is not finite.
+            NonFiniteLossError: if the loss is not finite; its batch is saved in the run's folder.
             CheckpointError: if a checkpoint cannot be written.
             ValueError: if a sample of the data is not finite.
 
         """
         settings = self.recipe.training
         last = settings.steps if until is None else until
-        with _stop_requested() as stopping:
-            for batch in self._batches(self.step, last):
-                losses = self._update(batch)
+        with stop_requested() as stopping:
+            for parts in self._steps(self.step, last):
+                losses = self._update(parts)
                 self.step += 1
                 if self.step % settings.log_every == 0 or self.step == last:
                     self._log(losses, on_log)
                 stop = self._all_stop(stopping())
-                if self.step % settings.save_every == 0 or self.step == last or stop:
+                self._write_snapshots()
+                if self._is_due(settings.save_every) or self.step in (last, *settings.keep_steps) or stop:
                     self.save()
-                if settings.sample_every is not None and self.step % settings.sample_every == 0:
+                if self._is_due(settings.sample_every):
                     self.write_samples()
                 if stop:
-                    raise TrainingInterrupted(f"stopped at step {self.step}; continue with --resume")
+                    raise TrainingInterrupted(f"stopped at step {self.step} and saved")
 
     def save(self) -> None:
-        """Write a checkpoint: `unet` and `ema` as diffusers models, and what resuming needs.
+        """Write a checkpoint: `unet` and `ema` as their library saves them, and what resuming needs.
 
         Raises:
             NonFiniteLossError: instead of saving weights that are not finite or that a non-finite loss may have spoilt.
@@ -153,9 +152,10 @@ class Trainer:
         """
         self._check_finite()
         self._check_weights()
+        settings = self.recipe.training
         if self.accelerator.is_main_process:
-            write_folder(checkpoint_folder(self.folder.checkpoints, self.step), self._write)
-            remove_old(self.folder.checkpoints, self.recipe.training.keep_checkpoints)
+            write_checkpoint(self.folder.checkpoints, self.step, self._write)
+            remove_old(self.folder.checkpoints, settings.keep_checkpoints, settings.keep_steps)
         self.accelerator.wait_for_everyone()
 
     @torch.no_grad()
@@ -174,55 +174,97 @@ class Trainer:
             solver=settings.solver,
             spacing=settings.spacing,
             clip=settings.clip,
+            conditioning=self._sampled_conditioning(seeds),
             device=self.accelerator.device,
         )
         model.train(was_training)
         return drawn
 
     def write_samples(self) -> None:
-        """Write a grid of samples of this step into the run's folder."""
+        """Write a grid of samples of this step into the run's folder, and show it on the trackers."""
         if self.accelerator.is_main_process:
             settings = self.recipe.sampling
             mosaic = image_mosaic(self.sample(range(settings.seed, settings.seed + settings.count)))
             grid = from_uint8(torch.from_numpy(mosaic).permute(2, 0, 1))
             save_image(grid, self.folder.samples / f"step-{self.step:08d}.png")
+            self._journal.picture(self.step, mosaic)
 
     # Inside.
 
-    def _batches(self, start: int, stop: int) -> Iterator[Batch]:
+    def _is_due(self, every: int | None) -> bool:
+        return every is not None and self.step % every == 0
+
+    def _sampled_conditioning(self, seeds: range) -> dict[str, Tensor]:
+        null = isinstance(self.recipe.model, UNetModel) and self.recipe.model.label_dropout > 0
+        classes = class_inputs(self.network) - null
+        return {"class_labels": sampled_classes(seeds, classes).to(self.accelerator.device)} if classes > 0 else {}
+
+    def _batches(self, start: int, stop: int, *, everything: bool = False) -> Iterator[Batch]:
+        """This process' parts of each batch; whole batches on request."""
         data, settings, accelerator = self.recipe.data, self.recipe.training, self.accelerator
-        flip, workers = (data.flip, data.workers) if isinstance(data, ImagesData) else (False, 0)
         found = batches(
             self.dataset,
             start,
             stop,
             settings.batch_size,
             settings.seed,
-            flip=flip,
-            workers=workers,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
+            flip=data.flip,
+            workers=0 if everything else data.workers,
+            rank=0 if everything else accelerator.process_index,
+            world_size=1 if everything else accelerator.num_processes,
+            accumulate=1 if everything else settings.accumulate,
+            device=accelerator.device,
         )
-        for clean, positions in found:
-            yield Batch(clean.to(accelerator.device, non_blocking=True), positions)
+        return found if data.augment is None else self._augmented(found, data.augment.probability)
 
-    def _update(self, batch: Batch) -> Losses:
-        settings = self.recipe.optimizer
-        # Dropout draws from the global generator.
-        torch.manual_seed(seed_for(self.recipe.training.seed, int(batch.positions[0]), "network"))
+    def _augmented(self, found: Iterator[Batch], probability: float) -> Iterator[Batch]:
+        augment, seed = Augment(probability), self.recipe.training.seed
+        for batch in found:
+            clean, labels = augment(batch.clean, [seed_for(seed, int(p), "augment") for p in batch.positions])
+            yield batch._replace(clean=clean, augment_labels=labels)
+
+    def _steps(self, start: int, stop: int) -> Iterator[list[Batch]]:
+        """The parts of each step."""
+        found = self._batches(start, stop)
+        for _ in range(start, stop):
+            yield [next(found) for _ in range(self.recipe.training.accumulate)]
+
+    def _update(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """One step of the optimizer; the means of the loss terms over its parts."""
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr * min(1.0, (self.step + 1) / max(settings.warmup_steps, 1))
+            group["lr"] = learning_rate(self.recipe.optimizer, self.step)
         self.model.train()
-        with self.accelerator.autocast():
-            losses = denoising_loss(self.model, self.process, self.regularizer, batch, self.recipe.training.seed)
-        self._note_if_bad(losses.total.detach())
-        self.accelerator.backward(losses.total)
-        if settings.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        terms = [self._accumulate(batch, len(parts), last=batch is parts[-1]) for batch in parts]
+        if self.recipe.optimizer.clip_norm is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update_parameters(self.network)
-        return losses
+        size = self.recipe.training.batch_size
+        for average in (self.ema, *self.power_averages.values()):
+            average.update(self.network, self.step * size, size)
+        return {name: torch.stack([found[name] for found in terms]).mean() for name in terms[0]}
+
+    def _accumulate(self, batch: Batch, parts: int, *, last: bool) -> dict[str, Tensor]:
+        """Add the gradient of one part; its loss terms."""
+        seed = self.recipe.training.seed
+        # Dropout draws from the global generator.
+        torch.manual_seed(seed_for(seed, int(batch.positions[0]), "network"))
+        alone: AbstractContextManager[Any] = nullcontext() if last else self.accelerator.no_sync(self.model)
+        with alone:
+            with self.accelerator.autocast():
+                losses = denoising_loss(
+                    self._forward, self.process, self.regularizer, batch, seed, self._conditioner(batch)
+                )
+            self._guard.note(losses.total.detach(), self.step + 1)
+            self.accelerator.backward(losses.total / parts)
+        return self._terms(losses)
+
+    def _terms(self, losses: Losses) -> dict[str, Tensor]:
+        found = {"base": losses.base.detach()}
+        if self.regularizer is not None and losses.spectral is not None:
+            found["spectral"] = losses.spectral.detach()
+            found |= {f"spectral/{name}": value for name, value in self.regularizer.terms.items() if name != "total"}
+        return {name: value.float() for name, value in found.items()}
 
     def _all_stop(self, asked: bool) -> bool:
         """Whether to stop now. Several processes agree on it where they look at the losses anyway."""
@@ -233,63 +275,62 @@ class Trainer:
         flag = torch.tensor([float(asked)], device=self.accelerator.device)
         return bool(self.accelerator.gather(flag).any())
 
-    def _note_if_bad(self, loss: Tensor) -> None:
-        """Remember the first step with a non-finite loss, on the device: looking at it each step would stall it."""
-        bad_step = self._first_bad_step.clamp(max=self.step + 1)
-        self._first_bad_step = torch.where(torch.isfinite(loss), self._first_bad_step, bad_step)
-
     def _check_finite(self) -> None:
-        first = self.accelerator.gather(self._first_bad_step.reshape(1)).min().item()
+        first = self.accelerator.gather(self._guard.first).min().item()
         if math.isfinite(first):
-            raise self._diverged(f"the loss was NaN or infinite at step {int(first)}")
+            raise self._diverged(f"the loss was NaN or infinite at step {int(first)}", int(first))
 
     def _check_weights(self) -> None:
         """A finite loss may have a gradient that is not."""
         bad = [name for name, weight in self.network.named_parameters() if not bool(torch.isfinite(weight).all())]
         if bad:
-            raise self._diverged(f"{len(bad)} of the network's weights became NaN or infinite, {bad[0]} first")
+            raise self._diverged(
+                f"{len(bad)} of the network's weights became NaN or infinite, {bad[0]} first", self.step
+            )
 
-    def _diverged(self, what: str) -> NonFiniteLossError:
+    def _diverged(self, what: str, step: int) -> NonFiniteLossError:
         latest = self.folder.latest()
         kept = f"the checkpoint of step {latest[0]} is whole" if latest else "no checkpoint had been written"
+        folder = self.folder.root / f"failed-step-{step:08d}"
+        if self.accelerator.is_main_process:
+            self._save_failed(folder, what, step)
         return NonFiniteLossError(
-            f"{what}, so training stopped at step {self.step}; {kept}. Lower optimizer.lr or regularizer.weight, set "
-            "optimizer.clip_norm, or gate the term with regularizer.gate"
+            f"{what}, so training stopped at step {self.step}; {kept}, and the batch of step {step} is in "
+            f"{str(folder)!r}. Lower optimizer.lr or regularizer.weight, set optimizer.clip_norm, or gate the term "
+            "with regularizer.gate"
         )
 
-    def _log(self, losses: Losses, on_log: OnLog | None) -> None:
+    def _save_failed(self, folder: Path, what: str, step: int) -> None:
+        (batch,) = self._batches(step - 1, step, everything=True)
+        facts: dict[str, Any] = {"what": what, "step": step, "recipe": self.recipe.model_dump(mode="json")}
+        if isinstance(self.dataset, ImageSamples):
+            order = SampleOrder(len(self.dataset), self.recipe.training.seed)
+            facts["files"] = [self.dataset.origin(order.index(int(p))) for p in batch.positions]
+        save_batch(batch, self.process, self.recipe.training.seed, folder, facts)
+
+    def _log(self, losses: dict[str, Tensor], on_log: OnLog | None) -> None:
         """The only look at a loss's value in the loop: means over the whole batch."""
         self._check_finite()
-        found = {"base": losses.base.detach()}
-        if self.regularizer is not None and losses.spectral is not None:
-            found["spectral"] = losses.spectral.detach()
-            found |= {f"spectral/{name}": value for name, value in self.regularizer.terms.items() if name != "total"}
-        means = self.accelerator.reduce(torch.stack([value.float() for value in found.values()]), "mean").tolist()
+        means = self.accelerator.reduce(torch.stack(list(losses.values())), "mean").tolist()
         if not self.accelerator.is_main_process:
             return
-        entry = {"step": self.step} | dict(zip(found, means, strict=True))
-        self.folder.append(entry)
-        self._show(entry)
+        entry = self._journal.write(self.step, dict(zip(losses, means, strict=True)))
         if on_log is not None:
             on_log(self.step, entry)
 
-    def _show(self, entry: dict[str, float]) -> None:
-        """The entry on TensorBoard, if the recipe asks for it."""
-        if not self.recipe.training.tensorboard:
+    def _write_snapshots(self) -> None:
+        settings = self.recipe.training.snapshots
+        if settings is None or self.step % settings.every or not self.accelerator.is_main_process:
             return
-        if self._board is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # Purged: what an interrupted run wrote after its checkpoint.
-            self._board = SummaryWriter(str(self.folder.root / "tensorboard"), purge_step=self.step)
-        for name, value in entry.items():
-            if name != "step":
-                self._board.add_scalar(name, value, self.step)
-        self._board.flush()
+        for std, average in self.power_averages.items():
+            name = snapshot_name(self.step, std)
+            write_file(self.folder.snapshots / name, save({k: v.cpu() for k, v in average.state_dict().items()}))
 
     def _write(self, folder: Path) -> None:
-        self.network.save_pretrained(folder / "unet")
-        self.averaged.save_pretrained(folder / "ema")
+        _save_network(self.network, folder / "unet")
+        _save_network(self.averaged, folder / "ema")
+        for std, average in self.power_averages.items():
+            _save_network(average.module, folder / f"power-{std}")
         save_state(self._state(), folder, "state")
 
     def _state(self) -> dict[str, object]:
@@ -297,7 +338,6 @@ class Trainer:
         return {
             "passband": __version__,
             "step": self.step,
-            "averaged": int(self.ema.n_averaged),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
@@ -308,16 +348,45 @@ class Trainer:
             return
         step, folder = latest
         state = load_state(folder, "state")
+        averages = {"ema": self.ema} | {f"power-{std}": average for std, average in self.power_averages.items()}
         try:
             self.network.load_state_dict(load_network(folder / "unet").state_dict())
-            self.averaged.load_state_dict(load_network(folder / "ema").state_dict())
+            for name, average in averages.items():
+                average.module.load_state_dict(load_network(folder / name).state_dict())
             self.optimizer.load_state_dict(state["optimizer"])
             if state["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
-            self.ema.n_averaged.fill_(state["averaged"])
         except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
             raise damaged(folder, error) from error
         self.step = step
+
+
+def _accelerator(recipe: Recipe, folder: RunFolder) -> "Accelerator":
+    accelerate = import_extra("accelerate", "train")
+    utils = import_extra("accelerate.utils", "train")
+    check_trackers(recipe.training.trackers)
+    places = utils.ProjectConfiguration(project_dir=str(folder.root), logging_dir=str(folder.root / "trackers"))
+    try:
+        found: Accelerator = accelerate.Accelerator(
+            mixed_precision=recipe.training.precision,
+            log_with=list(recipe.training.trackers) or None,
+            project_config=places,
+        )
+    except ValueError as error:
+        raise RecipeError(
+            f"training.precision {recipe.training.precision!r} does not work on this device ({error}); set it to no "
+            "or bf16"
+        ) from error
+    return found
+
+
+def _profile(recipe: Recipe) -> ConstantDecay | HalfLife:
+    ema = recipe.training.ema
+    return HalfLife(ema.halflife, ema.ramp_up) if isinstance(ema, HalfLifeSettings) else ConstantDecay(ema)
+
+
+def _save_network(network: Any, folder: Path) -> None:
+    network.save_pretrained(folder)
 
 
 def _fitting_parts(recipe: Recipe) -> tuple[Process, SpectralRegularizer | None]:
@@ -331,24 +400,3 @@ def _fitting_parts(recipe: Recipe) -> tuple[Process, SpectralRegularizer | None]
     except ValueError as error:
         raise RecipeError(f"the recipe's parts do not fit each other: {error}") from error
     return process, regularizer
-
-
-@contextmanager
-def _stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a flag: no step is cut in two. A second Ctrl-C stops at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        if asked.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
