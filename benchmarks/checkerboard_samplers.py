@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.checkerboard_sweep import ARMS, markdown, write
+from benchmarks.checkerboard_sweep import ARMS, write
 
+from passband.reports.paired import markdown_table
 from passband.sampling import sample
 from passband.training import restore
 from passband.training.demo import MEASURES, Experiment, Truth, run_folder
@@ -50,13 +51,13 @@ def measure(experiment: Experiment, root: Path) -> list[dict[str, Any]]:
 def table(found: list[dict[str, Any]]) -> str:
     """A Markdown table of means over seeds."""
     head = ["sampler, 50 steps", "arm", *MEASURES]
-    rows = [head, ["---"] * len(head)]
+    rows = [head]
     for sampler in SAMPLERS:
         for arm in CHOSEN:
             entries = [entry for entry in found if (entry["sampler"], entry["arm"]) == (sampler, arm)]
             means = [sum(entry[name] for entry in entries) / len(entries) for name in MEASURES]
             rows.append([sampler, arm, *(f"{mean:.3g}" for mean in means)])
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def main() -> None:

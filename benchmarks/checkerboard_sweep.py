@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from passband.reports.paired import markdown_table
 from passband.training.demo import MEASURES, Experiment, run_experiment
 
 
@@ -54,17 +55,12 @@ def table(results: dict[str, Any]) -> str:
     """
     steps, baseline = results["settings"]["steps"], measured(results, "baseline")
     head = ["arm", "score", *(f"{measure} @ {step}" for measure in MEASURES for step in steps)]
-    rows = [head, ["---"] * len(head)]
+    rows = [head]
     for arm in results["settings"]["arms"]:
         values = measured(results, arm)
         score = (values / baseline).log().mean().exp().item()
         rows.append([arm, f"{score:.2f}", *(f"{mean:.3g}" for mean in values.mean(0).tolist())])
-    return markdown(rows)
-
-
-def markdown(rows: list[list[str]]) -> str:
-    """Rows of cells, the head and its rule first, as a Markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    return markdown_table(rows)
 
 
 def write(out: Path, results: Any, text: str) -> None:

@@ -120,8 +120,9 @@ def test_the_checker_accepts(package, source):
 
 
 HEAVY = {
-    "PIL", "accelerate", "diffusers", "huggingface_hub", "matplotlib", "omegaconf", "pandas", "pydantic", "rich",
-    "safetensors", "scipy", "soundfile", "tensorboard", "tqdm", "transformers", "typer", "yaml",
+    "PIL", "accelerate", "datasets", "diffusers", "efficientnet_lite_pytorch", "huggingface_hub", "matplotlib",
+    "omegaconf", "pandas", "pyarrow", "pydantic", "rich", "safetensors", "scipy", "soundfile", "tensorboard", "tqdm",
+    "transformers", "typer", "yaml",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 import passband as package
 from passband.training import RecipeError
 
-COMMANDS = ("train", "sample", "compare", "demo")
+COMMANDS = ("demo", "train", "sample", "evaluate", "grid", "average", "compare", "import", "data")
 
 
 def test_version(passband):

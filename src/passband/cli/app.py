@@ -5,8 +5,13 @@ from typing import Annotated
 import typer
 
 from passband import __version__
+from passband.cli.average import average
 from passband.cli.compare import compare
+from passband.cli.data import app as data
 from passband.cli.demo import demo
+from passband.cli.evaluate import evaluate
+from passband.cli.grid import grid
+from passband.cli.import_checkpoint import app as import_app
 from passband.cli.sample import sample
 from passband.cli.train import train
 
@@ -39,4 +44,9 @@ def options(
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("sample")(sample)
+app.command("evaluate")(evaluate)
+app.command("grid")(grid)
+app.command("average")(average)
 app.command("compare")(compare)
+app.add_typer(import_app, name="import")
+app.add_typer(data, name="data")

@@ -12,13 +12,11 @@ from rich.table import Table
 from torch import Tensor
 
 from passband.data import ImageFolder
-from passband.metrics import MeanPSD, SpectrumDistance, SpectrumResult, log_spectral_ratio
+from passband.metrics import MeanPSD, SpectrumDistance, SpectrumResult
 from passband.reports import compare_report, describe
-from passband.reports.compare import signed, span
+from passband.reports.compare import halves_difference, image_notes, signed, span
 
 THUMBNAILS = 24
-HALVES_FROM = 64  # real images; below, two halves say nothing
-NAMED = 5  # left-out images that are named in the report
 
 
 def compare(
@@ -70,7 +68,7 @@ def compare(
     for half in measured["fake"].halves:
         distance.fake.merge(half)
     result = distance.compute()
-    reference = _chance(measured["real"].halves, floor)
+    reference = halves_difference(measured["real"].halves, floor)
     notes = [*measured["real"].notes, *measured["fake"].notes]
     page = compare_report(
         result,
@@ -108,7 +106,7 @@ def _measure(name: str, data: ImageFolder, batch_size: int, progress: Progress) 
         thumbnails += [image for index, image in batch if index in shown]
     if not thumbnails:  # all of the chosen ones are broken
         thumbnails = list(images[:THUMBNAILS])
-    return _Measured(halves, torch.stack(thumbnails), _notes(name, data))
+    return _Measured(halves, torch.stack(thumbnails), image_notes(name, data))
 
 
 def _batches(data: ImageFolder, batch_size: int, advance: Callable[[], None]) -> Iterator[list[tuple[int, Tensor]]]:
@@ -127,29 +125,6 @@ def _batches(data: ImageFolder, batch_size: int, advance: Callable[[], None]) ->
         advance()
     if batch:
         yield batch
-
-
-def _notes(name: str, data: ImageFolder) -> list[str]:
-    notes = []
-    if data.skipped:
-        named = "; ".join(f"{skipped.name} ({skipped.reason})" for skipped in data.skipped[:NAMED])
-        more = f"; and {len(data.skipped) - NAMED} more" if len(data.skipped) > NAMED else ""
-        notes.append(f"Left out of the {name} images: {len(data.skipped)}. {named}{more}.")
-    resized = [size for size in data.sizes if min(size) != data.resolution] if data.crop == "center" else []
-    if resized:
-        notes.append(
-            f"{len(resized):,} of {len(data.sizes):,} {name} images were resized to {data.resolution} × "
-            f"{data.resolution} (the first from {resized[0][0]} × {resized[0][1]}), which changes their spectrum. "
-            "With --crop tile they are measured at their own resolution."
-        )
-    return notes
-
-
-def _chance(halves: tuple[MeanPSD, MeanPSD], floor: float) -> Tensor | None:
-    """Difference in decibels between the halves of one set, or None where there are too few images."""
-    if sum(half.count for half in halves) < HALVES_FROM:
-        return None
-    return log_spectral_ratio(halves[0].psd, halves[1].psd, floor)
 
 
 def _progress() -> Progress:

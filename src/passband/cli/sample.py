@@ -1,25 +1,22 @@
 """`passband sample`."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
 from rich.progress import Progress
 
-from passband._checks import check_choice
 from passband.cli.console import console
-from passband.data import save_image
-from passband.reports.page import write_file
-from passband.sampling import SOLVERS, time_grid
-from passband.sampling import sample as draw
-from passband.training.restore import Restored, restore
+from passband.sampling import SOLVERS
+from passband.training.draw import Drawing
+from passband.training.ranks import Ranks
+from passband.training.restore import restore
 
 
 def sample(
-    run: Annotated[Path, typer.Argument(help="The folder of a run that `passband train` wrote.")],
+    run: Annotated[
+        Path, typer.Argument(help="The folder of a run that `passband train` wrote, or of an imported network.")
+    ],
     count: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the first sample; sample i has seed + i.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps; default: the recipe's.")] = None,
@@ -32,66 +29,20 @@ def sample(
 ) -> None:
     """Draw samples from a trained model, as PNG files named by their seeds.
 
-    Images that are there already are kept, so an interrupted command continues where it stopped.
+    Images that are there already are kept, so an interrupted command continues where it stopped. Several processes
+    (`accelerate launch -m passband.cli sample ...`) share the work and draw the same samples.
     """
     found = restore(run, step=checkpoint, averaged=not last_weights)
-    settings = found.recipe.sampling.model_dump(exclude={"count", "seed"})
-    settings |= {key: value for key, value in {"steps": steps, "solver": solver}.items() if value is not None}
-    # Before the folder is claimed for these settings.
-    check_choice("solver", settings["solver"], SOLVERS)
-    time_grid(found.process, settings["steps"], settings["spacing"])
-    place = _device(device)
+    drawing = Drawing(found, run, not last_weights, steps, solver, batch_size)
+    ranks = Ranks(device)
+    console.quiet = not ranks.is_first
     folder = out or run / "samples" / f"step-{found.step:08d}"
-    _claim(folder, {"run": str(run.resolve()), "step": found.step, "averaged": not last_weights, **settings})
-    missing = [i for i in range(seed, seed + count) if not (folder / _name(i)).is_file()]
-    found.model.to(place)
     with Progress(console=console) as progress:
-        task = progress.add_task("sampling", total=count, completed=count - len(missing))
-        for batch in _split(missing, batch_size):
-            _draw(found, batch, settings, place, folder)
-            progress.advance(task, len(batch))
-    console.print(f"{count} samples are in {folder}")
-
-
-def _draw(found: Restored, seeds: list[int], settings: dict[str, Any], device: torch.device, folder: Path) -> None:
-    shape = found.recipe.sample_shape
-    images = draw(found.model, found.process, shape, seeds=seeds, device=device, **settings).cpu()
-    bad = [seed for seed, image in zip(seeds, images, strict=True) if not bool(torch.isfinite(image).all())]
-    if bad:
-        raise ValueError(
-            f"the samples of seeds {bad} are not finite: the network diverged in training, or needs another --solver "
-            "or more --steps"
+        task = progress.add_task("sampling", total=count)
+        drawing.draw(
+            folder,
+            range(seed, seed + count),
+            ranks,
+            lambda done, total: progress.update(task, completed=done, total=total),
         )
-    for seed, image in zip(seeds, images, strict=True):
-        save_image(image, folder / _name(seed))
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Note the settings in the folder, and refuse to mix samples of different ones."""
-    note = folder / "settings.json"
-    if note.is_file() and json.loads(note.read_text()) != settings:
-        raise ValueError(f"{str(folder)!r} holds samples drawn with other settings ({note}): choose another --out")
-    write_file(note, json.dumps(settings, indent=1).encode())
-
-
-def _name(seed: int) -> str:
-    return f"{seed:06d}.png"
-
-
-def _split(seeds: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(seeds), size):
-        yield seeds[start : start + size]
-
-
-def _device(name: str | None) -> torch.device:
-    """The device of that name, the fastest there is without one."""
-    if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"cannot compute on --device {name}: {str(error).partition(chr(10))[0]}") from error
-    return device
+    console.print(f"{count} samples are in {folder}")

@@ -3,6 +3,7 @@
 from passband.reports.compare import compare_report, comparison_numbers, describe
 from passband.reports.figures import (
     curve_figure,
+    difference_figure,
     image_grid,
     image_mosaic,
     psd_figure,
@@ -43,6 +44,7 @@ __all__ = [
     "curve_figure",
     "data_uri",
     "describe",
+    "difference_figure",
     "image_grid",
     "image_mosaic",
     "installed_versions",

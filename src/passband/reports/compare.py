@@ -8,10 +8,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from passband.metrics import OctaveDistance, SpectrumResult
+from passband.data import ImageSamples
+from passband.metrics import MeanPSD, OctaveDistance, SpectrumResult, log_spectral_ratio
 from passband.reports.figures import image_grid, psd_figure, ratio_figure, to_png, to_svg
 from passband.reports.page import (
     Block,
@@ -29,6 +30,8 @@ from passband.reports.page import (
 )
 
 NOTICEABLE = 0.5  # dB; a smaller difference of an octave is not worth a sentence
+_HALVES_FROM = 64  # real images; below, two halves say nothing
+_NAMED = 5  # left-out images that are named
 
 
 def describe(result: SpectrumResult, reference: Float[Tensor, " radii"] | None = None) -> str:
@@ -56,7 +59,7 @@ def describe(result: SpectrumResult, reference: Float[Tensor, " radii"] | None =
         first = "The spectrum of the fake images agrees with that of the real ones in every octave."
     distance = f"The log-spectral distance is {result.lsd:.2f} dB"
     if reference is not None:
-        distance += f"; two halves of the real images are {_rms(reference):.2f} dB apart"
+        distance += f"; two halves of the real images are {rms(reference):.2f} dB apart"
     return f"{first} {distance}."
 
 
@@ -90,25 +93,79 @@ def compare_report(
     out = Path(out)
     settings = settings or {}
     command = current_command() if command is None else command
-    reference_lsd = None if reference is None else _rms(reference)
-    pictures = _draw(result, reference, thumbnails_real, thumbnails_fake, out / "figures")
+    reference_lsd = None if reference is None else rms(reference)
     numbers = comparison_numbers(result, reference_lsd)
     document = {**numbers, "settings": dict(settings), "notes": list(notes), "command": command}
     document["versions"] = installed_versions()
-    write_file(out / "results.json", (json.dumps(_finite(document), indent=2) + "\n").encode())
+    write_file(out / "results.json", (json.dumps(finite(document), indent=2) + "\n").encode())
     page = Page(
         title="Spectrum of real and fake images",
         summary=describe(result, reference),
         sections=[
             Section("The result", [*_headline(result, reference_lsd), *(Text(note, "warning") for note in notes)]),
-            Section("Where the spectra differ", [pictures["ratio"], _octave_table(result), pictures["psd"]]),
-            *_channel_section(result),
-            Section("What was compared", [pictures["real"], pictures["fake"], _settings_table(result, settings)]),
-            Section("How it is measured", [Text(_METHOD), Text(_floor_text(result))]),
+            *spectrum_sections(result, thumbnails_real, thumbnails_fake, out, reference=reference, settings=settings),
         ],
         command=command,
     )
     return write_page(page, out / "index.html")
+
+
+def spectrum_sections(
+    result: SpectrumResult,
+    thumbnails_real: Float[Tensor, "real channels height width"],
+    thumbnails_fake: Float[Tensor, "fake channels height width"],
+    out: str | os.PathLike[str],
+    *,
+    reference: Float[Tensor, " radii"] | None = None,
+    settings: Mapping[str, str | int | float | None] | None = None,
+) -> list[Section]:
+    """The sections of a page that show where the spectra differ, what was compared, and how it is measured.
+
+    Args:
+        result: from [`SpectrumDistance`][passband.metrics.SpectrumDistance].
+        thumbnails_real: a few real images in [-1, 1], as they were measured.
+        thumbnails_fake: a few generated ones.
+        out: the page's folder; the figures are written into figures/ there.
+        reference: difference between two halves of the real images per radius, dB.
+        settings: what was compared and how, shown as a table.
+
+    """
+    pictures = _draw(result, reference, thumbnails_real, thumbnails_fake, Path(out) / "figures")
+    return [
+        Section("Where the spectra differ", [pictures["ratio"], _octave_table(result), pictures["psd"]]),
+        *_channel_section(result),
+        Section("What was compared", [pictures["real"], pictures["fake"], _settings_table(result, settings or {})]),
+        Section("How the spectrum is measured", [Text(_METHOD), Text(_floor_text(result))]),
+    ]
+
+
+def halves_difference(halves: tuple[MeanPSD, MeanPSD], floor: float) -> Float64[Tensor, " radii"] | None:
+    """Difference in decibels per radius between two halves of one set; None where there are too few images."""
+    if sum(half.count for half in halves) < _HALVES_FROM:
+        return None
+    return log_spectral_ratio(halves[0].psd, halves[1].psd, floor)
+
+
+def image_notes(name: str, data: ImageSamples) -> list[str]:
+    """What a reader must know of a set of images: which were left out, and whether resizing changed their spectrum."""
+    notes = left_out_note(name, data.skipped)
+    resized = [size for size in data.sizes if min(size) != data.resolution] if data.crop == "center" else []
+    if resized:
+        notes.append(
+            f"{len(resized):,} of {len(data.sizes):,} {name} images were resized to {data.resolution} × "
+            f"{data.resolution} (the first from {resized[0][0]} × {resized[0][1]}), which changes their spectrum. "
+            "With --crop tile they are measured at their own resolution."
+        )
+    return notes
+
+
+def left_out_note(name: str, skipped: Sequence[tuple[str, str]]) -> list[str]:
+    """A note that names the first few (file, reason) of a set that were left out; none where all were used."""
+    if not skipped:
+        return []
+    named = "; ".join(f"{file} ({reason})" for file, reason in skipped[:_NAMED])
+    more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+    return [f"Left out of the {name} images: {len(skipped)}. {named}{more}."]
 
 
 def comparison_numbers(result: SpectrumResult, reference_lsd: float | None = None) -> dict[str, Any]:
@@ -226,13 +283,14 @@ def _settings_table(result: SpectrumResult, settings: Mapping[str, str | int | f
     return Table(["Setting", "Value"], [*measured, *([name, str(value)] for name, value in settings.items())])
 
 
-def _rms(values: Tensor) -> float:
+def rms(values: Tensor) -> float:
+    """Root mean square."""
     return float(values.double().square().mean().sqrt())
 
 
 def _threshold(octave: OctaveDistance, reference: Tensor | None) -> float:
     """The difference of an octave, dB, that is worth a sentence."""
-    return NOTICEABLE if reference is None else max(NOTICEABLE, 2 * _rms(reference[octave.low - 1 : octave.high]))
+    return NOTICEABLE if reference is None else max(NOTICEABLE, 2 * rms(reference[octave.low - 1 : octave.high]))
 
 
 def _deviations(result: SpectrumResult, reference: Tensor | None) -> list[list[OctaveDistance]]:
@@ -272,12 +330,12 @@ def span(low: int, high: int) -> str:
     return f"{low}–{high}" if high > low else str(low)
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: null stands for it."""
+def finite(value: Any) -> Any:
+    """Plain data for JSON, which has no NaN: null stands for it."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return value

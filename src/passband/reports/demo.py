@@ -1,7 +1,6 @@
 """The report of the checkerboard experiment: a page, its figures, and the numbers as JSON."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +32,7 @@ from passband.reports.page import (
     write_file,
     write_page,
 )
+from passband.reports.paired import estimate
 
 
 class _Measure(NamedTuple):
@@ -174,10 +174,9 @@ def _curve(results: Mapping[str, Any], measure: str, folder: Path) -> Figure:
 
 
 def _mean_and_error(values: Sequence[Sequence[float]]) -> tuple[list[float], list[float] | None]:
-    table = torch.tensor(values, dtype=torch.float64)
-    if len(table) == 1:
-        return table[0].tolist(), None
-    return table.mean(0).tolist(), (table.std(0) / math.sqrt(len(table))).tolist()
+    found = [estimate(column) for column in zip(*values, strict=True)]
+    errors = [each.error for each in found if each.error is not None]
+    return [each.mean for each in found], errors or None
 
 
 def _grid(name: str, images: Tensor, results: Mapping[str, Any], folder: Path) -> Figure:

@@ -336,6 +336,55 @@ def curve_figure(
     return figure
 
 
+def difference_figure(
+    differences: Mapping[str, Mapping[str, tuple[float, float | None]]], *, x_label: str = "difference", title: str = ""
+) -> "Figure":
+    """Differences from a baseline, one row for each arm, with their standard errors; the baseline is the line at 0.
+
+    Args:
+        differences: name of a series to its arms, each (difference, standard error or None).
+        x_label: what the differences are of, with the unit.
+        title: shown above.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if there is no series, or one has no arm.
+
+    Example:
+        >>> from passband.reports import difference_figure, to_svg
+        >>> figure = difference_figure({"200 steps": {"amplitude": (-0.5, 0.1), "haar": (0.2, None)}})
+        >>> "<svg" in to_svg(figure)
+        True
+
+    """
+    if not differences or not all(differences.values()):
+        raise ValueError("differences must hold at least one series, each with at least one arm")
+    arms = list(dict.fromkeys(arm for series in differences.values() for arm in series))
+    with _style():
+        figure, axes = _figure(height=1.1 + 0.3 * len(arms) * max(1.0, len(differences) / 2))
+        axes.axvline(0, color=INK, lw=1)
+        for number, (name, style) in enumerate(series_style(list(differences)).items()):
+            series = differences[name]
+            # The series of an arm lie beside each other.
+            shift = 0.5 * ((number + 0.5) / len(differences) - 0.5)
+            places = [arms.index(arm) + shift for arm in series]
+            errors = [math.nan if error is None else error for _, error in series.values()]
+            means = [mean for mean, _ in series.values()]
+            axes.errorbar(
+                means, places, xerr=errors, label=name, color=style["color"], marker="osD^vP"[number % 6],
+                ms=6, ls="none", capsize=3, elinewidth=1.5,
+            )  # fmt: skip
+        axes.set_yticks(range(len(arms)), arms)
+        axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}".replace("-", "−"))
+        axes.set_xlabel(x_label)
+        _finish(figure, axes, title, legend=True)
+    return figure
+
+
 def to_svg(figure: "Figure") -> str:
     """SVG source of a figure; text as outlines, the same bytes for the same figure."""
     stream = io.StringIO()

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from passband._checks import check_choice
+from passband._files import write_file
 from passband.data import ImageFolder, checkerboard_patterns, checkerboards, save_image
 from passband.metrics import MeanPSD, leakage, log_spectral_distance, pattern_distance
-from passband.reports.page import write_file
+from passband.reports.paired import estimate
 from passband.sampling import SOLVERS
 from passband.training.config import Recipe, make_recipe
 from passband.training.run_folder import RunFolder
@@ -100,10 +101,11 @@ class Experiment:
                     "steps": self.steps[-1],
                     "batch_size": 16,
                     "seed": seed,
-                    "ema_decay": 0.99,
+                    "ema": 0.99,
                     "save_every": self.budget,
                     "sample_every": None,
                     "keep_checkpoints": 1,
+                    "trackers": (),
                 },
                 "sampling": {"count": self.samples, "steps": 50, "solver": self.solver, "seed": 0},
             }
@@ -208,8 +210,7 @@ def _paired(experiment: Experiment, runs: Sequence[dict[str, Any]]) -> Iterator[
         for place, steps in enumerate(experiment.steps):
             for measure in MEASURES:
                 first, second = (_values(runs, name, place, measure) for name in (reference, arm))
-                difference = second - first
-                error = difference.std() / len(difference) ** 0.5 if len(difference) > 1 else torch.tensor(float("nan"))
+                difference = estimate((second - first).tolist())
                 yield {
                     "arm": arm,
                     "steps": steps,
@@ -217,8 +218,8 @@ def _paired(experiment: Experiment, runs: Sequence[dict[str, Any]]) -> Iterator[
                     "baseline": first.mean().item(),
                     "value": second.mean().item(),
                     "ratio": (second.mean() / first.mean()).item(),
-                    "difference": difference.mean().item(),
-                    "standard_error": error.item() if len(difference) > 1 else None,
+                    "difference": difference.mean,
+                    "standard_error": difference.error,
                 }
 
 

@@ -1,0 +1,101 @@
+"""`passband grid GRID.yaml`: the same training with several losses and seeds, compared."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from passband.cli.console import console
+from passband.reports.grid import describe_grid, grid_notes, grid_report, grid_tables
+from passband.training import TrainingInterrupted
+from passband.training.grid import Grid, GridProgress, collect, load_grid, run_grid, write_grid
+from passband.training.ranks import Ranks
+
+
+def grid(
+    file: Annotated[Path, typer.Argument(metavar="GRID", help="A YAML file that names recipe, arms, seeds and steps.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings to change, the grid's (`seeds=[0]`) or its recipes' (`data.path=PHOTOS`)."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; default: runs/ and the grid's name.")] = None,
+    share: Annotated[
+        str, typer.Option(help="I/N: run every N-th combination from the I-th, on each of N machines.")
+    ] = "1/1",
+    table: Annotated[bool, typer.Option("--table", help="Only show the results that are there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the combinations and stop.")] = False,
+) -> None:
+    """Train and evaluate every combination of models, arms and seeds, and compare the arms.
+
+    Runs that are finished are kept and those that were started continue, so an interrupted command goes on where it
+    stopped. The arms of a seed share the data order, the noise and the samples' seeds. Writes table.md, results.json
+    and a page (index.html).
+    """
+    found = load_grid(file, overrides or [])
+    root = out or Path("runs") / found.settings.name
+    if dry_run:
+        for combination in found.combinations:
+            print(*combination)
+        return
+    ranks = Ranks()
+    console.quiet = not ranks.is_first
+    if not table:
+        _run(found, root, _share(share), ranks)
+    ranks.wait()
+    if ranks.is_first:
+        results = collect(found, root)
+        page = grid_report(results, root)
+        _print(results)
+        Console().print(f"Page: {page}", markup=False, soft_wrap=True)
+
+
+def _run(found: Grid, root: Path, share: tuple[int, int], ranks: Ranks) -> None:
+    count, steps = len(found.share(*share)), ", ".join(f"{step:,}" for step in found.steps)
+    console.print(f"{count} of {len(found.combinations)} runs, each evaluated at step {steps}, in {root}")
+    if ranks.is_first:
+        write_grid(found, root)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=console) as progress:
+            whole, part = progress.add_task("grid", total=None), progress.add_task("", total=None)
+
+            def show(now: GridProgress) -> None:
+                progress.update(whole, completed=now.done, total=now.total)
+                progress.update(part, description=now.what, completed=now.part, total=now.parts)
+
+            run_grid(found, root, share=share, ranks=ranks, on_progress=show)
+    except (TrainingInterrupted, KeyboardInterrupt):
+        console.print("\ninterrupted; the same command continues")
+        raise typer.Exit(130) from None
+
+
+def _share(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not slash or not index.isdecimal() or not count.isdecimal():
+        raise ValueError(f"--share takes I/N, such as 2/4 on the second of four machines; got {text!r}")
+    return int(index), int(count)
+
+
+def _print(results: Mapping[str, Any]) -> None:
+    shown = Console()
+    tables: list[tuple[str, Table]] = []
+    for title, (head, *rows) in grid_tables(results):
+        for metric, *values in rows:
+            if metric:
+                # One for each metric, so that it fits into a narrow terminal.
+                table = Table(box=box.SIMPLE, pad_edge=False)
+                for number, column in enumerate(head[1:]):
+                    table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+                tables.append((f"{title}: {metric}", table))
+            tables[-1][1].add_row(*values)
+    for title, table in tables:
+        shown.print(title, style="bold", markup=False)
+        shown.print(table)
+    for note in grid_notes(results):
+        shown.print(note, style="yellow", markup=False)
+    shown.print(describe_grid(results), markup=False)

@@ -1,0 +1,452 @@
+"""Evaluating a trained network: samples, metrics against real images, the spectrum, and a page of all of it."""
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from passband.data import ImageFolder, to_uint8
+from passband.metrics import (
+    KID,
+    FeatureExtractor,
+    PrecisionRecall,
+    SpectrumDistance,
+    extrapolated_frechet_distance,
+    frechet_distance,
+    load_features,
+)
+from passband.reports.compare import comparison_numbers, halves_difference, left_out_note, rms
+from passband.reports.evaluation import evaluation_report
+from passband.reports.page import installed_versions
+from passband.training.build import build_dataset
+from passband.training.config import RecipeError
+from passband.training.draw import Drawing, missing, read_sample
+from passband.training.measure import Features, Measured, measure
+from passband.training.ranks import Ranks
+from passband.training.restore import Restored, restore
+from passband.training.sections import AnyData, CheckerboardData, ImagesData, Settings
+
+MetricName = Literal["frechet", "kid", "precision_recall", "inception_score", "lsd"]
+
+#: What is measured: name in results.json, title, and which direction is better.
+METRICS = {
+    "frechet": ("Fréchet distance", "lower"),
+    "kid": ("Kernel distance (KID)", "lower"),
+    "precision": ("Precision", "higher"),
+    "recall": ("Recall", "higher"),
+    "inception_score": ("Inception Score", "higher"),
+    "lsd": ("Log-spectral distance (dB)", "lower"),
+}
+_KID_SUBSET = 1000
+_NEIGHBOURS = 3
+_PARTS = 5
+# Samples per feature in the smallest part, from which a line in 1/N is a fair model of the bias.
+_PER_FEATURE = 4
+
+#: Called with (what goes on, how far it is, of how many).
+OnProgress = Callable[[str, int, int], None]
+
+
+class EvaluationSettings(Settings):
+    """What is drawn and measured."""
+
+    count: int = Field(50_000, ge=2)
+    seed: int = 0
+    features: tuple[str, ...] = ("efficientnet-lite0",)
+    metrics: tuple[MetricName, ...] | None = Field(None, description="Default: all that the features allow.")
+    steps: int | None = Field(None, ge=1)
+    solver: str | None = None
+    averaged: bool = True
+    real: Path | None = None
+    limit: int | None = Field(None, ge=2, description="Real images, at most.")
+    batch_size: int = Field(64, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "EvaluationSettings":
+        if self.metrics is not None and not self.metrics:
+            raise ValueError("metrics must name at least one; leave it out for all that the features allow")
+        if set(self.chosen) - {"lsd"} and not self.features:
+            raise ValueError(f"features must name at least one extractor, or metrics be ['lsd']; got {self.metrics}")
+        return self
+
+    @property
+    def chosen(self) -> tuple[MetricName, ...]:
+        """The metrics asked for; without a choice, all but the Inception Score."""
+        return ("frechet", "kid", "precision_recall", "lsd") if self.metrics is None else self.metrics
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """All of it that changes the numbers, as plain data."""
+        fields = set(EvaluationSettings.model_fields) - {"batch_size"}
+        return self.model_dump(mode="json", include=fields)
+
+
+class Evaluator:
+    """Evaluates networks, one after another, by the same settings.
+
+    Args:
+        settings: what is drawn and measured.
+        ranks: the processes that share the work, of which this is one; all must make the same calls.
+        real_stats: what is measured of the real images is kept in this file, or under a name of its own in this folder
+            (a path without a suffix); default: the folder real-stats of the run.
+        extractors: to use these instead of those that the settings name.
+
+    """
+
+    def __init__(
+        self,
+        settings: EvaluationSettings,
+        ranks: Ranks | None = None,
+        *,
+        real_stats: Path | None = None,
+        extractors: Sequence[FeatureExtractor] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.ranks = Ranks() if ranks is None else ranks
+        self.real_stats = real_stats
+        self._extractors = None if extractors is None else list(extractors)
+        self._real: dict[str, _Real] = {}
+
+    def evaluate(
+        self, run: Path, out: Path | None = None, *, step: int | None = None, on_progress: OnProgress | None = None
+    ) -> dict[str, Any]:
+        """Draw what samples are missing, measure, and write the page, its figures and results.json.
+
+        An evaluation that is there already, with all its samples, is not repeated.
+
+        Args:
+            run: the run's folder, or that of an imported network.
+            out: folder of the evaluation, its samples in samples/; default: evaluation/step-STEP in the run's folder.
+            step: the checkpoint's step; default: the newest.
+            on_progress: called as the work goes on.
+
+        Returns:
+            The content of results.json.
+
+        Raises:
+            RecipeError, CheckpointError: if there is no such network.
+            FileNotFoundError, ValueError: if the real images or the extractors cannot be used, the folder holds samples
+                drawn with other settings, or a sample is not finite.
+
+        """
+        settings, ranks, started = self.settings, self.ranks, time.monotonic()
+        found = restore(run, step=step, averaged=settings.averaged)
+        out = evaluation_folder(run, found.step) if out is None else out
+        drawing = Drawing(found, run, settings.averaged, settings.steps, settings.solver, settings.batch_size)
+        seeds = range(settings.seed, settings.seed + settings.count)
+        there = finished(out, settings.request, drawing.note)
+        if ranks.first(there is not None and not missing(out / "samples", seeds)):
+            return ranks.first(there or {})
+        report = on_progress or (lambda *_: None)
+        extractors = self.extractors
+        kind = json.dumps(
+            [found.sample_shape, None if found.recipe is None else found.recipe.data.model_dump(mode="json")]
+        )
+        if kind not in self._real:
+            self._real[kind] = self._measured_real(found, run, report)
+        real = self._real[kind]
+        drawing.draw(out / "samples", seeds, ranks, lambda done, total: report("drawing samples", done, total))
+        fake = self._measure(
+            "fake", lambda i: read_sample(out / "samples", seeds[i], found.sample_shape[0]), len(seeds), report
+        )
+        results: dict[str, Any] = {}
+        if ranks.is_first:
+            report("computing metrics", 0, 1)
+            samples = {**drawing.note, "seeds": [seeds[0], seeds[-1]], "nfe": drawing.evaluations}
+            results = {"request": settings.request, "samples": samples, "note": drawing.note, "real": str(real.source)}
+            results |= {"metrics": entries(settings, extractors, real.measured, fake, ranks.device)}
+            results |= {"notes": real.measured.notes, "processes": ranks.count, "machine": machine(ranks.device)}
+            results["versions"] = installed_versions()
+            results["seconds"] = round(time.monotonic() - started, 1)
+            results = write_evaluation(results, real.measured, fake, out)
+            report("computing metrics", 1, 1)
+        return ranks.first(results)
+
+    @property
+    def extractors(self) -> list[FeatureExtractor]:
+        """The extractors, loaded when they are first needed."""
+        if self._extractors is None:
+            self._extractors = self._load() if set(self.settings.chosen) - {"lsd"} else []
+        if "inception_score" in self.settings.chosen and not any(e.has_logits for e in self._extractors):
+            raise ValueError(
+                "the Inception Score needs a classifier, which none of the features has: use an Inception TorchScript "
+                "file, or leave inception_score out of the metrics"
+            )
+        return self._extractors
+
+    def _load(self) -> list[FeatureExtractor]:
+        # One process first: it may have to download a file that the others then find.
+        loaded = self._load_here() if self.ranks.is_first else []
+        self.ranks.wait()
+        return loaded or self._load_here()
+
+    def _load_here(self) -> list[FeatureExtractor]:
+        return [load_features(spec, self.ranks.device) for spec in self.settings.features]
+
+    def _measure(self, name: str, read: Callable[[int], Tensor | None], count: int, report: OnProgress) -> Measured:
+        measured = self._blank(name)
+        measure(
+            measured,
+            self.extractors,
+            read,
+            count,
+            batch_size=self.settings.batch_size,
+            ranks=self.ranks,
+            on_measured=lambda done, total: report(f"measuring {name} images", done, total),
+        )
+        return measured
+
+    def _blank(self, name: str) -> Measured:
+        chosen = self.settings.chosen
+        # The extrapolation of the Fréchet distance needs the generated features, not the real ones.
+        store = bool({"kid", "precision_recall"} & set(chosen)) or (name == "fake" and "frechet" in chosen)
+        scored = name == "fake" and (self.settings.metrics is None or "inception_score" in chosen)
+        return Measured(name, self.extractors, store=store, scored=scored)
+
+    def _measured_real(self, found: Restored, run: Path, report: OnProgress) -> "_Real":
+        report("reading real images", 0, 1)
+        source = real_images(found, self.settings)
+        report("reading real images", 1, 1)
+        facts = source.facts | {"features": [extractor.name for extractor in self.extractors]}
+        facts["stored"] = bool({"kid", "precision_recall"} & set(self.settings.chosen))
+        file = _real_file(run / "real-stats" if self.real_stats is None else self.real_stats, facts)
+        if self.ranks.first(file.is_file()):
+            measured = self._blank("real")
+            measured.load(file, facts)
+            return _Real(source.path, measured)
+        measured = self._measure("real", source.read, source.count, report)
+        skipped = {(s.name, s.reason) for part in self.ranks.gather(source.skipped) for s in part}
+        measured.notes = left_out_note("real", sorted(skipped))
+        if self.ranks.is_first:
+            measured.save(file, facts)
+        self.ranks.wait()
+        return _Real(source.path, measured)
+
+
+class _Real(NamedTuple):
+    source: str
+    measured: Measured
+
+
+class RealImages:
+    """The images that samples are compared with.
+
+    Args:
+        data: a data set of images.
+        path: where it came from, for people to read.
+        facts: what its images depend on beside their files.
+        limit: use this many at most.
+
+    """
+
+    def __init__(self, data: Dataset[Tensor], path: str, facts: dict[str, Any], limit: int | None = None) -> None:
+        self.data, self.path = data, path
+        length = len(data)  # type: ignore[arg-type]
+        self.count = length if limit is None else min(length, limit)
+        names = json.dumps([getattr(data, "names", []), getattr(data, "sizes", [])])
+        self.facts = facts | {"count": self.count, "files": hashlib.blake2b(names.encode(), digest_size=8).hexdigest()}
+
+    @property
+    def skipped(self) -> list[Any]:
+        """The images that could not be used so far, with the reasons."""
+        return list(getattr(self.data, "skipped", []))
+
+    def read(self, index: int) -> Tensor | None:
+        """The pixels of an image; None for a broken one, for which the data set would give another."""
+        pixels: Tensor = self.data.pixels(index) if hasattr(self.data, "pixels") else to_uint8(self.data[index])
+        if self.skipped and self.data.origin(index)[0] in {skipped.name for skipped in self.skipped}:  # type: ignore[attr-defined]
+            return None
+        return pixels
+
+
+def real_images(found: Restored, settings: EvaluationSettings) -> RealImages:
+    """The real images of an evaluation: those of the settings, or the recipe's (held-out ones, if it holds any out).
+
+    Raises:
+        RecipeError: if the settings name none and the network is an imported one, without a recipe.
+        FileNotFoundError, ValueError: if they cannot be read, or have another size.
+
+    """
+    channels, side, _ = found.sample_shape
+    recipe = None if found.recipe is None else found.recipe.data
+    if settings.real is not None:
+        crop = getattr(recipe, "crop", "center")
+        folder = ImageFolder(settings.real, side, crop=crop, channels=channels, limit=settings.limit)
+        return RealImages(folder, str(settings.real), {"resolution": side, "crop": crop, "channels": channels})
+    if recipe is None:
+        raise RecipeError("this network has no recipe that names its data: give the real images with --real")
+    data = _held_out(recipe, settings)
+    facts = data.model_dump(mode="json", exclude={"path", "flip", "augment", "labels", "strict", "workers"})
+    return RealImages(build_dataset(data), str(getattr(data, "path", data.name)), facts, settings.limit)
+
+
+def _held_out(data: AnyData, settings: EvaluationSettings) -> AnyData:
+    if isinstance(data, CheckerboardData):
+        # Boards that training is unlikely to have seen, as many as there are samples.
+        return data.model_copy(update={"length": settings.limit or settings.count, "seed": data.seed + (1 << 20)})
+    changes: dict[str, Any] = {"labels": "none"} if isinstance(data, ImagesData) else {"label_column": None}
+    if isinstance(data, ImagesData):
+        changes |= {"limit": settings.limit or data.limit} | ({"subset": "eval"} if data.subset == "train" else {})
+    return data.model_copy(update=changes)
+
+
+def evaluation_folder(run: Path, step: int) -> Path:
+    """Where the evaluation of a checkpoint lies, unless another place is asked for."""
+    return run / "evaluation" / f"step-{step:08d}"
+
+
+def _real_file(path: Path, facts: dict[str, Any]) -> Path:
+    if path.suffix:
+        return path
+    tag = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return path / f"{tag}.safetensors"
+
+
+def finished(out: Path, request: dict[str, Any], note: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """The results that a folder holds, if they are of this request (and of these samples); None otherwise."""
+    try:
+        results = json.loads((out / "results.json").read_text())
+    except (OSError, ValueError):
+        return None
+    same = isinstance(results, dict) and results.get("request") == request
+    return results if same and note in (None, results.get("note")) else None
+
+
+def entries(
+    settings: EvaluationSettings,
+    extractors: Sequence[FeatureExtractor],
+    real: Measured,
+    fake: Measured,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """The metrics as plain data: value, counts, features, and what is known of the bias."""
+    found = []
+    for spec, a, b in zip(_specs(settings, extractors), real.features, fake.features, strict=True):
+        facts = {
+            "spec": spec,
+            "features": a.name,
+            "resize": a.statistics.resize,
+            "real": real.count,
+            "fake": fake.count,
+        }
+        few = settings.metrics is None and min(real.count, fake.count) <= _NEIGHBOURS
+        for name in settings.chosen:
+            if name == "precision_recall" and few:
+                continue
+            found += [facts | entry for entry in _MEASURES[name](a, b, device)] if name in _MEASURES else []
+        if b.score is not None and (settings.metrics is not None or fake.count >= b.score.splits):
+            score = b.score.compute()
+            found.append(facts | {"metric": "inception_score", "value": score.mean, "spread": score.std})
+    if "lsd" in settings.chosen:
+        found.append(
+            {"spec": "", "features": "", "resize": "", "real": real.count, "fake": fake.count} | _lsd(real, fake)
+        )
+    several = len(extractors) > 1
+    return [_titled(entry, several) for entry in found]
+
+
+def _titled(entry: dict[str, Any], several: bool) -> dict[str, Any]:
+    title, better = METRICS[entry["metric"]]
+    of = f" ({entry['spec']})" if several and entry["spec"] else ""
+    return {"key": entry["metric"] + of, "title": title + of, "better": better} | entry
+
+
+def _specs(settings: EvaluationSettings, extractors: Sequence[FeatureExtractor]) -> list[str]:
+    given = list(settings.features)
+    return given if len(given) == len(extractors) else [extractor.name for extractor in extractors]
+
+
+def _frechet(real: Features, fake: Features, device: torch.device) -> list[dict[str, Any]]:
+    value = frechet_distance(real.statistics, fake.statistics)
+    entry: dict[str, Any] = {"metric": "frechet", "value": value}
+    if min(half.count for half in real.halves) >= 2:
+        entry |= {"floor": frechet_distance(*real.halves), "floor_counts": [half.count for half in real.halves]}
+    assert fake.store is not None
+    if len(fake.store.features) >= _PARTS * _PER_FEATURE * fake.store.features.shape[1]:
+        limit = extrapolated_frechet_distance(real.statistics, fake.store, parts=_PARTS, device=_double(device))
+        entry |= {"extrapolated": limit.distance, "extrapolated_error": limit.error}
+    return [entry]
+
+
+def _kid(real: Features, fake: Features, device: torch.device) -> list[dict[str, Any]]:
+    assert real.store is not None
+    assert fake.store is not None
+    kid = KID(real.name, subset_size=_KID_SUBSET)
+    kid.real, kid.fake = real.store, fake.store
+    if min(real.store.count, fake.store.count) < _KID_SUBSET:
+        return [{"metric": "kid", "value": kid.full(_double(device))}]
+    result = kid.compute(_double(device))
+    return [
+        {"metric": "kid", "value": result.mean, "spread": result.std, "subsets": [result.subsets, result.subset_size]}
+    ]
+
+
+def _precision_recall(real: Features, fake: Features, device: torch.device) -> list[dict[str, Any]]:
+    assert real.store is not None
+    assert fake.store is not None
+    if min(real.store.count, fake.store.count) <= _NEIGHBOURS:
+        raise ValueError(
+            f"precision and recall need more than {_NEIGHBOURS} real and generated images, got {real.store.count} and "
+            f"{fake.store.count}: draw more samples, or leave precision_recall out of the metrics"
+        )
+    metric = PrecisionRecall(real.name, neighbours=_NEIGHBOURS)
+    for side, store in ((metric.real, real.store), (metric.fake, fake.store)):
+        state = store.state_dict()
+        side.update(state["features"], state["indices"])
+    result = metric.compute(_double(device))
+    kept = {"compared": [result.real_kept, result.fake_kept], "neighbours": _NEIGHBOURS}
+    return [{"metric": name, "value": getattr(result, name), **kept} for name in ("precision", "recall")]
+
+
+_MEASURES: dict[str, Callable[[Features, Features, torch.device], list[dict[str, Any]]]] = {
+    "frechet": _frechet,
+    "kid": _kid,
+    "precision_recall": _precision_recall,
+}
+
+
+def _double(device: torch.device) -> torch.device:
+    """Where float64 can be computed."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _spectrum(real: Measured, fake: Measured) -> SpectrumDistance:
+    distance = SpectrumDistance()
+    for side, measured in ((distance.real, real), (distance.fake, fake)):
+        for half in measured.psd:
+            side.merge(half)
+    return distance
+
+
+def _lsd(real: Measured, fake: Measured) -> dict[str, Any]:
+    distance = _spectrum(real, fake)
+    entry: dict[str, Any] = {"metric": "lsd", "value": distance.compute().lsd}
+    reference = halves_difference(real.psd, distance.floor)
+    if reference is not None:
+        entry |= {"floor": rms(reference), "floor_counts": [half.count for half in real.psd]}
+    return entry
+
+
+def write_evaluation(results: dict[str, Any], real: Measured, fake: Measured, out: Path) -> dict[str, Any]:
+    """Write the page, its figures and, last of all, results.json; the numbers that were written."""
+    distance = _spectrum(real, fake)
+    spectrum, reference = distance.compute(), halves_difference(real.psd, distance.floor)
+    results = results | {"spectrum": comparison_numbers(spectrum, None if reference is None else rms(reference))}
+    evaluation_report(results, spectrum, real.thumbnails, fake.thumbnails, out, reference=reference)
+    written: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return written
+
+
+def machine(device: torch.device) -> str:
+    """The processor that computed, in words."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.machine()}, {torch.get_num_threads()} threads"
