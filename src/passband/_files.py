@@ -86,6 +86,7 @@ def replace_folder(target: str | os.PathLike[str], write: Callable[[Path], None]
             target.rename(previous)
         partial.rename(target)
         _sync(target.parent)
+        _sync(target.absolute().parents[1])  # whose list holds the parent, which may be new
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         _restore(target, previous)

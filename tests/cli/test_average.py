@@ -57,3 +57,16 @@ def test_what_cannot_be_averaged(passband, stored: Path, run: Path, tmp_path: Pa
         assert result.status == 2
         assert message in result.err
         assert "Traceback" not in result.err
+
+
+@pytest.mark.bad_input
+def test_nothing_of_the_users_gives_way(passband, stored: Path, tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    file = tmp_path / "mine" / "notes.txt"
+    file.write_text("mine")
+    for out, message in ((file, "is a file"), (file.parent, "holds something else ('notes.txt')")):
+        result = passband("average", stored, "--std", 0.1, "--out", out)
+        assert (result.status, message in result.err) == (2, True)
+    assert file.read_text() == "mine"
+    out = tmp_path / "twice"
+    assert [passband("average", stored, "--std", std, "--out", out).status for std in (0.1, 0.05)] == [0, 0]

@@ -75,6 +75,15 @@ def test_an_interrupt_says_how_to_go_on(passband, file: Path, monkeypatch: pytes
     assert "interrupted; the same command continues" in result.err
 
 
+def test_nothing_to_show_replaces_no_page(passband, file: Path):
+    Path("runs/trial").mkdir(parents=True)
+    Path("runs/trial/index.html").write_text("the results of other settings")
+    result = passband("grid", file, "--table", "evaluate.count=3")
+    assert result.status == 1
+    assert "2 of 2 evaluations of these settings are not in 'runs/trial'" in result.err
+    assert Path("runs/trial/index.html").read_text() == "the results of other settings"
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -83,6 +92,9 @@ def test_an_interrupt_says_how_to_go_on(passband, file: Path, monkeypatch: pytes
         (["--share", "3/2"], "a share is I/N with I from 1 to N, got 3/2"),
         (["seeds=[]"], "seeds"),
         (["data.path=x"], "unknown key 'path'"),
+        (["evaluate.real=nowhere"], "no such folder or zip of images: 'nowhere'"),
+        (["evaluate={count: 2, features: [nonsense]}"], "unknown features: got 'nonsense'"),
+        (["--out", __file__], "--out must be a folder"),
     ],
 )
 def test_wrong_options_run_nothing(passband, file: Path, options: list[str], message: str):

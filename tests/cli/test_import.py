@@ -26,11 +26,12 @@ def test_a_network_and_what_is_said_of_it(passband, source):
         f"Imported '{folder}'",
         f"fourier embedding, residual encoder, {parameters:,} parameters",
         "16 x 16, 3 channels",
-        "EDM's (EDMPrecond)",
+        "EDM's, from EDMPrecond",
         "'ema'",
-        "0 source text(s), 0 characters, none of it run",
+        "set aside       nothing",
         f"passband sample {folder}",
-        f"model.pretrained={folder}",
+        f"train RECIPE model.name=edm_unet model.pretrained={folder} process.name=edm data.resolution=16",
+        "data.channels=3 model.class_conditional=true data.labels=json",
     ):
         assert text in result.err, text
 
@@ -48,6 +49,9 @@ def test_options(passband, source, tmp_path):
     (out / "notes.txt").write_text("mine")
     result = passband("import", "edm", source, "--out", out)
     assert (result.status, "holds something else ('notes.txt'): choose another --out" in result.err) == (2, True)
+    Path("file").write_text("mine")
+    result = passband("import", "edm", source, "--out", "file")
+    assert (result.status, "'file' is a file: --out names the folder" in result.err) == (2, True)
     result = passband("import", "edm", source, "--key", "emma")
     assert (result.status, "no entry 'emma' (did you mean 'ema'?); it has 'ema'" in result.err) == (2, True)
 

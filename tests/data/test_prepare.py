@@ -295,6 +295,21 @@ def interrupted(folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return out.with_name(".small.zip.parts")
 
 
+def test_other_settings_start_anew_where_nothing_was_finished(folder, out, uninterrupted, monkeypatch):
+    parts = interrupted(folder, out, monkeypatch)
+    for path in parts.glob("part-*.zip"):
+        path.unlink()
+    assert prepare_images([folder], out, 8).resumed == 0
+    assert ImageFolder(out, 8).sizes[0] == (8, 8)
+    assert not parts.exists()
+
+
+def test_a_resolution_that_would_fill_the_memory(folder, out):
+    with pytest.raises(ValueError, match=r"resolution must lie in \[1, 16384\], got resolution 99999"):
+        prepare_images([folder], out, 99999)
+    assert not out.with_name(".small.zip.parts").exists()
+
+
 def test_other_settings_do_not_continue(folder, out, uninterrupted, monkeypatch):
     interrupted(folder, out, monkeypatch)
     with pytest.raises(
@@ -402,7 +417,7 @@ def test_a_truncated_zip(folder, out, tmp_path):
         ({"sources": "images"}, TypeError, "sources must be a list of folders and zips, got 'images'"),
         ({"sources": ["nowhere"]}, FileNotFoundError, "no such folder or zip of images: .*nowhere"),
         ({"out": "small.tar"}, ValueError, "the result is a zip, got the name 'small.tar'"),
-        ({"resolution": 0}, ValueError, "resolution must be at least 1"),
+        ({"resolution": 0}, ValueError, "resolution must lie in"),
         ({"crop": "middle"}, ValueError, "unknown crop: got 'middle'"),
         ({"labels": "names"}, ValueError, "unknown labels: got 'names'"),
         ({"workers": -1}, ValueError, "workers >= 0"),

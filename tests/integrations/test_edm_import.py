@@ -701,11 +701,15 @@ class TestAddress:
         with pytest.raises(OSError, match="check the address and the connection"):
             import_edm("http://127.0.0.1:9/network.pkl", tmp_path / "out")
 
+    def test_a_hash_that_is_none_is_said_before_the_download(self, tmp_path):
+        with pytest.raises(ValueError, match="64 hexadecimal digits, got 'abc'"):
+            import_edm("http://127.0.0.1:9/network.pkl", tmp_path / "out", sha256="abc")
+
     def test_other_kinds_of_address(self, tmp_path):
         with pytest.raises(ValueError, match="begins with http, https or file"):
             import_edm("ftp://example.com/network.pkl", tmp_path / "out")
 
     def test_another_hash(self, address, tmp_path):
         with pytest.raises(CheckpointFormatError, match=f"'{address}/network.pkl' has the SHA-256"):
-            import_edm(f"{address}/network.pkl", tmp_path / "out", sha256="00")
+            import_edm(f"{address}/network.pkl", tmp_path / "out", sha256="00" * 32)
         assert list(tmp_path.iterdir()) == []

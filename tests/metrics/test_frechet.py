@@ -99,6 +99,18 @@ def test_fewer_samples_than_features_agree_with_the_eigenvalues_of_the_samples()
     assert frechet_distance(statistics(x), statistics(y)) == pytest.approx(float(expected), rel=1e-9)
 
 
+def test_eigenvalues_that_lapack_does_not_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise torch.linalg.LinAlgError("failed to converge")
+
+    pair = [FeatureStatistics() for _ in range(2)]
+    for seed, statistics in enumerate(pair):
+        statistics.update(torch.randn(6, 20, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    expected = frechet_distance(*pair)
+    monkeypatch.setattr(torch.linalg, "eigh", fails)
+    assert frechet_distance(*pair) == pytest.approx(expected, rel=1e-9)
+
+
 def test_dead_features_do_not_matter() -> None:
     x, y = mixed(80, 8, 0), mixed(60, 8, 5)
     padded = [torch.cat([part, torch.full((len(part), 3), 7.0)], dim=1) for part in (x, y)]

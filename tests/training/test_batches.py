@@ -1,15 +1,17 @@
 """Batches depend on (seed, global position) alone."""
 
 import itertools
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from passband._seeds import seed_for
-from passband.data import SampleOrder
+from passband.data import ImageFolder, SampleOrder, save_image
 from passband.training.batches import Batch, batches
 
 SEED = 3
@@ -78,6 +80,34 @@ def test_workers_change_nothing():
     alone = list(batches(Ramps(), 1, 4, 4, SEED, flip=True))
     workers = list(batches(Ramps(), 1, 4, 4, SEED, flip=True, workers=2))
     assert all(same(one, other) for one, other in zip(alone, workers, strict=True))
+
+
+class Disturbed(Ramps):
+    """Its workers get the signals that a launcher or a terminal sends to all processes."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        if get_worker_info() is not None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+        return super().__getitem__(index)
+
+
+def test_workers_leave_signals_to_the_main_process():
+    alone = list(batches(Ramps(), 0, 3, 4, SEED))
+    workers = list(batches(Disturbed(), 0, 3, 4, SEED, workers=1))
+    assert all(same(one, other) for one, other in zip(alone, workers, strict=True))
+
+
+def test_images_that_workers_leave_out_are_known(tmp_path: Path):
+    for index in range(6):
+        save_image(torch.rand(3, 8, 8) * 2 - 1, tmp_path / f"{index}.png")
+    content = (tmp_path / "4.png").read_bytes()
+    (tmp_path / "4.png").write_bytes(content[: len(content) // 2])
+    alone, shared = ImageFolder(tmp_path, 8), ImageFolder(tmp_path, 8)
+    list(batches(alone, 0, 6, 2, SEED))
+    list(batches(shared, 0, 6, 2, SEED, workers=2))
+    assert [image.name for image in shared.skipped] == ["4.png"]
+    assert shared.skipped == alone.skipped
 
 
 def test_another_seed_gives_another_order():

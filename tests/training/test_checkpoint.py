@@ -250,14 +250,23 @@ def test_checkpoints_are_found_oldest_first_and_the_newest_are_kept(tmp_path: Pa
     (tmp_path / "step-best").mkdir()
     assert [step for step, _ in checkpoints(tmp_path)] == [3, 20, 100, 123456789]
     assert all(checkpoint_folder(tmp_path, step) == folder for step, folder in checkpoints(tmp_path))
-    remove_old(tmp_path, keep=2, kept_steps=[3, 4])
+    remove_old(tmp_path, 123456789, keep=2, kept_steps=[3, 4])
     assert [step for step, _ in checkpoints(tmp_path)] == [3, 100, 123456789]
-    remove_old(tmp_path, keep=2)
+    remove_old(tmp_path, 123456789, keep=2)
     assert [step for step, _ in checkpoints(tmp_path)] == [100, 123456789]
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
-    remove_old(tmp_path, keep=5)
+    remove_old(tmp_path, 123456789, keep=5)
     assert [step for step, _ in checkpoints(tmp_path)] == [100, 123456789]
     assert checkpoints(tmp_path / "nowhere") == []
+
+
+def test_a_torn_checkpoint_ahead_takes_no_whole_one_s_place(tmp_path: Path):
+    for step in (10, 20, 15):  # 20 is torn, so the run goes on from 10 and saves at 15
+        write_checkpoint(tmp_path, step, fill("text"))
+    (checkpoint_folder(tmp_path, 20) / "a.txt").unlink()
+    remove_old(tmp_path, 15, keep=1)
+    assert newest_whole(tmp_path) == (15, checkpoint_folder(tmp_path, 15))
+    assert not checkpoint_folder(tmp_path, 10).exists()
 
 
 def test_the_rest_is_plain_json(tmp_path: Path):

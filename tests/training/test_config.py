@@ -67,6 +67,13 @@ def test_recipes_of_the_repository_load(path: Path, tmp_path: Path):
     assert load_recipe(write(tmp_path, recipe.to_yaml())) == recipe
 
 
+@pytest.mark.parametrize("name", ["finetune", "photos32-pretrain"])
+def test_recipes_of_edm_load(name: str, tmp_path: Path):
+    recipe = load_recipe(RECIPES[0].parent / "edm" / f"{name}.yaml")
+    assert recipe.model.name == "edm_unet"
+    assert load_recipe(write(tmp_path, recipe.to_yaml())) == recipe
+
+
 def test_there_are_recipes_for_every_process():
     assert {load_recipe(path).process.name for path in RECIPES} == {"vp", "edm", "flow"}
 
@@ -264,6 +271,12 @@ def test_resolution_must_be_divisible_by_the_network_s_halvings():
     make_recipe({**SMALL, "data": {"name": "checkerboard", "resolution": 36}, "model": pretrained})
 
 
+def test_label_dropout_needs_labels():
+    for name in ("unet", "edm_unet"):
+        model = {"name": name, "label_dropout": 0.1}
+        assert "model.label_dropout leaves out classes" in faults({**SMALL, "model": model})
+
+
 def test_settings_cannot_be_changed_after_they_were_checked():
     with pytest.raises(ValueError, match="frozen"):
         make_recipe(SMALL).optimizer.lr = -1  # type: ignore[misc]
@@ -285,7 +298,7 @@ def test_missing_file_and_folder(tmp_path: Path):
         ("name: a\nname: b", "duplicate key"),
         (b"\xff\xfe\x00bin", "cannot be read as a YAML recipe"),
         ("3", "cannot be read as a YAML recipe"),
-        ("- 1\n- 2", "a recipe is a mapping of settings, got a list"),
+        ("- 1\n- 2", "a mapping of settings was expected, got a list"),
         ("name: ${nowhere}", "cannot be resolved: Interpolation key 'nowhere' not found"),
         ("", "data: Field required"),
     ],

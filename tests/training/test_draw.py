@@ -137,6 +137,15 @@ def test_samples_that_are_not_finite_are_not_written(tmp_path: Path):
     assert contents(tmp_path / "out") == {}
 
 
+def test_samples_of_another_process_that_are_not_finite_stop_this_one(tmp_path: Path):
+    class Told(Turn):
+        def gather(self, value):
+            return [value, [7]] if value == [] else [value]
+
+    with pytest.raises(NonFiniteSamplesError, match=r"the samples of seeds \[7\] are not finite"):
+        Drawing(network(Recorder()), tmp_path).draw(tmp_path / "out", range(2), Told(0, 2))
+
+
 def test_other_settings_are_refused_before_anything_is_drawn(tmp_path: Path):
     model = Recorder()
     Drawing(network(model), tmp_path).draw(tmp_path / "out", range(2))

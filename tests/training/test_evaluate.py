@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from passband._checks import MissingExtraError
@@ -188,8 +189,10 @@ def test_real_statistics_are_reused(finished: Path, real: Path, tmp_path: Path, 
         return evaluator.evaluate(finished, tmp_path / name)
 
     first = results("first")
-    monkeypatch.setattr(evaluate.RealImages, "read", pytest.fail)
+    read, reads = evaluate.RealImages.read, []
+    monkeypatch.setattr(evaluate.RealImages, "read", lambda self, index: reads.append(index) or read(self, index))
     second = results("second")
+    assert 0 < len(reads) < 20  # of 70: to tell whether they are the same images
     assert second["metrics"] == first["metrics"]
     assert second["spectrum"] == first["spectrum"]
 
@@ -287,6 +290,28 @@ def test_the_real_images_of_a_recipe_are_those_that_training_did_not_see(tiny, f
     whole = make_recipe(recipe | {"data": data | {"subset": "all"}})
     assert real_images(found._replace(recipe=whole), settings(None)).count == 70
     assert real_images(found, settings(real)).count == 70
+
+
+def test_the_held_out_part_of_a_table_is_taken_too(tiny, finished: Path, real: Path, monkeypatch: pytest.MonkeyPatch):
+    asked, images = [], ImageFolder(real, SIDE, channels=1)
+    monkeypatch.setattr(evaluate, "build_dataset", lambda data: asked.append(data) or images)
+    data = {"name": "hub", "path": "table", "resolution": SIDE, "channels": 1, "subset": "train"}
+    recipe = make_recipe(tiny().model_dump(mode="json") | {"data": data})
+    real_images(restore(finished)._replace(recipe=recipe), settings(None, limit=2))
+    assert (asked[0].subset, asked[0].limit) == ("eval", 2)
+
+
+def test_other_pixels_of_the_same_names_and_sizes_are_other_images(finished: Path, real: Path, tmp_path: Path):
+    other = Path(shutil.copytree(real, tmp_path / "other"))
+    for file in other.glob("*.png"):
+        with Image.open(file) as image:
+            flipped = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        flipped.save(file)
+    same = Path(shutil.copytree(real, tmp_path / "same"))
+    found = restore(finished)
+    one, moved, changed = (real_images(found, settings(path)).facts for path in (real, same, other))
+    assert one == moved
+    assert one != changed
 
 
 def test_boards_are_compared_with_as_many_fresh_ones(finished: Path):

@@ -134,7 +134,7 @@ def test_no_grid(tmp_path: Path):
     with pytest.raises(RecipeError, match="there is no grid at"):
         load_grid(tmp_path / "grid.yaml")
     (tmp_path / "grid.yaml").write_text("[1, 2]")
-    with pytest.raises(RecipeError, match="a grid is a mapping of settings, got a list"):
+    with pytest.raises(RecipeError, match="a mapping of settings was expected, got a list"):
         load_grid(tmp_path / "grid.yaml")
 
 
@@ -355,3 +355,33 @@ def test_a_grid_without_results_has_a_report(file: Path, tmp_path: Path):
     results = collect(load_grid(file), tmp_path)
     page = grid_report(results, tmp_path / "out")
     assert "8 of 8 evaluations are not there yet." in page.read_text(encoding="utf-8")
+
+
+# The grids of the repository.
+
+EDM = Path(__file__).resolve().parents[2] / "recipes" / "edm"
+
+
+def test_the_published_networks_have_the_papers_settings():
+    grid = load_grid(EDM / "grid.yaml")
+    assert len(grid.combinations) == 8 * 9 * 3
+    for (model, arm, seed), recipe in grid.recipes.items():
+        data, small = recipe.data, model.startswith("cifar10")
+        assert (recipe.training.batch_size, recipe.training.steps, recipe.training.seed) == (16, 5, seed)
+        assert (data.resolution, recipe.sampling.steps) == ((32, 18) if small else (64, 40))
+        assert recipe.optimizer.lr == (2e-4 if small else 5e-5)
+        assert data.augment.probability == (0.12 if small else 0.15)
+        assert recipe.model.dropout == {"c": 0.13, "a": 0.25, "f": 0.05}[model[0]]
+        assert recipe.model.class_conditional == ("-cond" in model)
+        if arm == "none":
+            assert recipe.regularizer is None
+        else:
+            assert recipe.regularizer.weight == ("edm" if arm.endswith("-weighted") else 1)
+    assert grid.settings.evaluate.count == 50_000
+
+
+def test_the_grid_on_photographs_has_all_arms_for_one_network_and_one_loss_for_the_other():
+    grid = load_grid(EDM / "photos32-grid.yaml")
+    models = [found.model for found in grid.combinations]
+    assert (models.count("vp"), models.count("ve")) == (9 * 3, 2 * 3)
+    assert grid.steps == (5, 200)

@@ -96,6 +96,19 @@ def test_there_must_be_a_network(tmp_path: Path, saved: Path):
         load_network(half)
 
 
+@pytest.mark.parametrize("text", ["[]", "{", ""])
+def test_a_damaged_configuration(tmp_path: Path, saved: Path, text: str):
+    folder = copy(saved, tmp_path / "damaged")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json' is damaged"):
+        load_network(folder)
+
+
+def test_a_run_is_no_network_but_holds_one(finished: Path):
+    with pytest.raises(FileNotFoundError, match=r"of a run, take checkpoints/step-N/ema"):
+        load_network(finished)
+
+
 def test_nothing_is_unpickled(tmp_path: Path, saved: Path):
     folder = copy(saved, tmp_path / "pickled")
     (folder / "diffusion_pytorch_model.safetensors").unlink()
@@ -192,8 +205,21 @@ def test_a_pretrained_edm_network_must_fit(saved_edm: Path, changes, shape, clas
         build_network(sections.EDMUNetModel.model_validate(values), shape, 0, num_classes=classes)
 
 
+def test_a_pretrained_unet_must_fit(tmp_path: Path):
+    build_network(SMALL, SHAPE, seed=0).save_pretrained(tmp_path / "one")
+    settings = SMALL.model_copy(update={"pretrained": tmp_path / "one"})
+    assert build_network(settings, (1, 32, 32), seed=0)
+    with pytest.raises(ValueError, match=r"needs a resolution divisible by 2, the data has 31; set data\.resolution"):
+        build_network(settings, (1, 31, 31), seed=0)
+    learned = {"in_channels": 1, "out_channels": 2, "block_out_channels": (8,), "norm_num_groups": 4}
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "add_attention": False}
+    UNet2DModel(sample_size=16, **learned, **blocks).save_pretrained(tmp_path / "two")
+    with pytest.raises(ValueError, match="gives 2 channels for 1: one that learns the variance"):
+        build_network(SMALL.model_copy(update={"pretrained": tmp_path / "two"}), SHAPE, seed=0)
+
+
 def test_the_kind_of_a_pretrained_network_must_be_the_one_named(saved: Path, saved_edm: Path):
-    with pytest.raises(ValueError, match=r"is a EDMUNet, which model\.name 'unet' is not: set it to edm_unet"):
+    with pytest.raises(ValueError, match=r"the class EDMUNet, which model\.name 'unet' is not: set it to edm_unet"):
         build_network(sections.UNetModel(pretrained=saved_edm), SHAPE, 0)
-    with pytest.raises(ValueError, match=r"is a UNet2DModel, which model\.name 'edm_unet' is not: set it to unet"):
+    with pytest.raises(ValueError, match=r"class UNet2DModel, which model\.name 'edm_unet' is not: set it to unet"):
         build_network(sections.EDMUNetModel(name="edm_unet", pretrained=saved), SHAPE, 0)

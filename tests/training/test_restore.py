@@ -81,5 +81,5 @@ def test_an_imported_network(imported: Path):
 @pytest.mark.parametrize("text", ["", "{}", '{"name": "edm", "sigma": 3}', '{"name": "nonsense"}'])
 def test_a_damaged_process_file(imported: Path, text: str):
     (imported / "process.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"process\.json in .* cannot be read .*import the checkpoint again"):
+    with pytest.raises(CheckpointError, match=r"process\.json' cannot be read .*import the checkpoint again"):
         restore(imported)

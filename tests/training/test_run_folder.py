@@ -50,7 +50,10 @@ def test_a_run_without_checkpoints_may_start_again(tmp_path: Path):
     run = RunFolder(tmp_path)
     run.start(recipe())
     run.append({"step": 1, "base": 1.0})
+    run.snapshots.mkdir()
+    (run.snapshots / "step-00000001-std-0.05.safetensors").touch()
     run.start(recipe(training={"seed": 5}))
+    assert not run.snapshots.exists()
     assert run.recipe().training.seed == 5
     assert run.log() == []
 

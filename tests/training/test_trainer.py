@@ -95,6 +95,22 @@ def test_equals_a_loop_written_by_hand(tiny, tmp_path: Path, process: str):
         torch.testing.assert_close(value, average[name])
 
 
+def test_a_process_has_one_precision(tiny, tmp_path: Path):
+    Trainer(tiny(), tmp_path / "full")
+    with pytest.raises(RecipeError, match=r"'bf16' is another than that of an earlier run in this process"):
+        Trainer(tiny(training={"precision": "bf16"}), tmp_path / "half")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 works on this machine")
+def test_fp16_needs_a_gpu(tiny, tmp_path: Path):
+    AcceleratorState._reset_state()
+    try:
+        with pytest.raises(RecipeError, match=r"'fp16' needs loss scaling, which there is none of on cpu: set it to bf16"):
+            Trainer(tiny(training={"precision": "fp16"}), tmp_path)
+    finally:
+        AcceleratorState._reset_state()
+
+
 def test_training_learns(tiny, tmp_path: Path):
     changes: dict[str, Any] = {"training": {"steps": 60, "batch_size": 8, "save_every": 60, "sample_every": None}}
     Trainer(tiny(**changes, optimizer={"lr": 5e-3}), tmp_path).train()
@@ -206,6 +222,15 @@ def test_the_learning_rate_follows_its_schedule(tiny, tmp_path: Path):
         assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
 
 
+def test_channels_last_resumes_in_its_layout(tiny, tmp_path: Path):
+    recipe = tiny(training={"channels_last": True, "sample_every": None})
+    Trainer(recipe, tmp_path).train(until=2)
+    trainer = Trainer(recipe, tmp_path, resume=True)
+    weight = next(weight for weight in trainer.network.parameters() if weight.ndim == 4 and weight.shape[1] > 1)
+    assert not weight.is_contiguous()
+    assert trainer.optimizer.state[weight]["exp_avg"].stride() == weight.stride()
+
+
 def test_the_average_by_half_life(tiny, tmp_path: Path):
     trainer = Trainer(tiny(training={"ema": {"halflife": 4, "ramp_up": None}}), tmp_path)
     start = {name: value.clone() for name, value in trainer.averaged.state_dict().items()}
@@ -273,6 +298,17 @@ def test_a_few_steps_of_a_pretrained_edm_network(tiny, labelled: Path, tmp_path:
     assert not same(trainer.network.state_dict(), restore(tmp_path / "first").model.state_dict())
 
 
+@pytest.mark.parametrize("labels", [0, 5])
+def test_augmentation_needs_a_network_that_is_told(tiny, labelled: Path, tmp_path: Path, labels: int):
+    recipe = edm_recipe(tiny, labelled)
+    network = build_network(recipe.model.model_copy(update={"augment_dim": labels}), recipe.sample_shape, 0, 3)
+    network.save_pretrained(tmp_path / "network")
+    model = {"name": "edm_unet", "pretrained": str(tmp_path / "network"), "class_conditional": True}
+    with pytest.raises(RecipeError, match=f"takes 9 augmentation labels.*this one takes {labels or 'none'}"):
+        Trainer(make_recipe(recipe.model_dump() | {"model": model}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_snapshots_make_averages_of_any_width(tiny, tmp_path: Path):
     settings = {"steps": 24, "snapshots": {"stds": [0.05, 0.1], "every": 2}, "sample_every": None, "save_every": 12}
     Trainer(tiny(training=settings), tmp_path).train(until=11)
@@ -285,6 +321,25 @@ def test_snapshots_make_averages_of_any_width(tiny, tmp_path: Path):
     tracked = trainer.power_averages[0.1].state_dict()
     for name, value in reconstruct(stored, std=0.1).items():
         torch.testing.assert_close(value, tracked[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_preconditioning_of_an_imported_network_must_be_the_recipes(tiny, labelled: Path, tmp_path: Path):
+    Trainer(edm_recipe(tiny, labelled, steps=1), tmp_path / "first").train()
+    start = tmp_path / "first" / "checkpoints" / "step-00000001" / "ema"
+    (start / "process.json").write_text('{"name": "edm_vp"}')
+    recipe = edm_recipe(tiny, labelled).model_dump()
+    recipe["model"] = {"name": "edm_unet", "pretrained": str(start), "class_conditional": True}
+    with pytest.raises(RecipeError, match=r"was trained with VPPreconditioned\(.*, the recipe has EDM\("):
+        Trainer(make_recipe(recipe), tmp_path / "second")
+    Trainer(make_recipe(recipe | {"process": {"name": "edm_vp"}}), tmp_path / "second").train(until=1)
+
+
+def test_snapshots_of_another_memory_layout(tiny, tmp_path: Path):
+    settings = {"steps": 2, "snapshots": {"every": 1}, "channels_last": True, "sample_every": None}
+    trainer = Trainer(tiny(training=settings), tmp_path)
+    trainer.train()
+    found = load_file(snapshots(tmp_path)[-1].weights)
+    assert same(found, trainer.power_averages[0.1].state_dict())
 
 
 def test_bfloat16(tiny, tmp_path: Path):
@@ -466,7 +521,7 @@ def test_a_bad_loss_stops_before_it_is_saved(
 ):
     spoil(monkeypatch, 3, lambda model, losses: losses._replace(base=losses.base * bad))
     trainer = Trainer(tiny(training={"log_every": log_every, "sample_every": None}), tmp_path)
-    message = f"NaN or infinite at step 3, so training stopped at step {stopped}; the checkpoint of step 2 is whole"
+    message = f"NaN or infinite at step 3, so training stopped at step {stopped}; the checkpoint of step 2 is kept"
     with pytest.raises(NonFiniteLossError, match=message):
         trainer.train()
     assert steps(tmp_path) == ["step-00000002"]
@@ -508,9 +563,17 @@ def test_a_finite_loss_with_a_bad_gradient_is_not_saved(tiny, tmp_path: Path, mo
         return losses._replace(base=losses.base + zero.sqrt())
 
     spoil(monkeypatch, 4, bad_gradient)
-    with pytest.raises(NonFiniteLossError, match=r"weights became NaN or infinite.*the checkpoint of step 2 is whole"):
+    with pytest.raises(NonFiniteLossError, match=r"weights became NaN or infinite.*the checkpoint of step 2 is kept"):
         Trainer(tiny(training={"sample_every": None}), tmp_path).train()
     assert steps(tmp_path) == ["step-00000002"]
+
+
+def test_a_bad_loss_spoils_no_snapshot(tiny, tmp_path: Path, monkeypatch):
+    spoil(monkeypatch, 2, lambda model, losses: losses._replace(base=losses.base * float("nan")))
+    settings = {"snapshots": {"every": 3}, "log_every": 100, "save_every": 100, "sample_every": None}
+    with pytest.raises(NonFiniteLossError, match=r"at step 2, so training stopped at step 3"):
+        Trainer(tiny(training=settings), tmp_path).train()
+    assert not (tmp_path / "snapshots").exists()
 
 
 def test_a_huge_learning_rate_is_not_saved(tiny, tmp_path: Path):
@@ -557,7 +620,7 @@ def test_faults_show_before_anything_is_written(tiny, tmp_path: Path, changes: d
 
 SCRIPT = """
 import os, signal, sys
-from passband.training import Trainer, TrainingInterrupted, load_recipe
+from passband.training import CheckpointError, Trainer, TrainingInterrupted, load_recipe, trainer as module
 
 def stop(step, entry):
     if step == 2:
@@ -570,6 +633,27 @@ except TrainingInterrupted as error:
     print("interrupted:", error)
 trainer = Trainer(recipe, sys.argv[2], resume=True)
 assert trainer.accelerator.num_processes == 2 and trainer.step == 2
+
+odd = recipe.model_copy(update={"training": recipe.training.model_copy(update={"batch_size": 3})})
+try:
+    Trainer(odd, sys.argv[2] + "-odd")
+except ValueError as error:
+    print("not shared out:", error)
+
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+first = trainer.accelerator.is_main_process
+save_state, module.save_state = module.save_state, full if first else module.save_state
+try:
+    trainer.save()
+except CheckpointError:
+    print("not saved")
+module.save_state = save_state
+try:
+    Trainer(recipe, sys.argv[2] + ("" if first else "-elsewhere"), resume=True)
+except CheckpointError as error:
+    print("not shared:", error)
 trainer.train()
 trainer.accelerator.end_training()
 """
@@ -602,6 +686,10 @@ def test_two_processes_give_the_numbers_of_one(tiny, tmp_path: Path):
             rank.kill()
     assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(outputs)
     assert all("interrupted: stopped at step 2" in output for output in outputs)
+    assert all("not shared out: batch_size must be a multiple of processes" in output for output in outputs)
+    assert not (tmp_path / "two-odd").exists()
+    assert all("not saved" in output for output in outputs)
+    assert all("not shared: the processes would resume from different steps, [0, 2]" in output for output in outputs)
     alone = Trainer(recipe, tmp_path / "one")
     alone.train()
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")

@@ -15,7 +15,8 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted")
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, TypeError, OSError, RuntimeError, MissingExtraError) as error:
         if os.environ.get("PASSBAND_DEBUG"):
             raise

@@ -90,8 +90,8 @@ def prepare(
             )
         except KeyboardInterrupt:
             progress.stop()
-            console.print("Interrupted: what is finished is kept; the same command continues.")
-            raise
+            console.print("\ninterrupted: what is finished is kept; the same command continues")
+            raise typer.Exit(130) from None
     _report(made, resolution, channels)
 
 
@@ -100,7 +100,7 @@ def _report(made: Prepared, resolution: int, channels: int) -> None:
     if made.resumed:
         console.print(f"{made.resumed:,} of the squares had been finished before.")
     classes = f", {made.num_classes} classes" if made.num_classes else ""
-    size = f"{made.nbytes / 1e6:,.1f} MB"
+    size = f"{made.nbytes / 1e6:,.1f} MB" if made.nbytes >= 1e6 else f"{made.nbytes / 1e3:,.0f} kB"
     print(f"{made.path}: {made.images:,} images of {resolution} x {resolution}{classes}, {size}")
     settings = f"data.path={shlex.quote(str(made.path))} data.resolution={resolution} data.channels={channels}"
     labels = " data.labels=json" if made.num_classes else ""

@@ -62,6 +62,8 @@ def evaluate(
     interrupted command continues where it stopped. Several processes share the work:
     `accelerate launch -m passband.cli evaluate ...`.
     """
+    if out is not None and out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the report")
     settings = EvaluationSettings(
         count=count,
         seed=seed,
@@ -125,7 +127,8 @@ def _print(results: Mapping[str, Any], folder: Path) -> None:
     shown = Console()
     table = Table(box=box.SIMPLE, pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+        # In a narrow terminal the names break, never the numbers.
+        table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=column != "metric")
     for row in evaluation_rows(results):
         table.add_row(*row)
     shown.print(table)

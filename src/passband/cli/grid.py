@@ -11,9 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from passband.cli.console import console
-from passband.reports.grid import describe_grid, grid_notes, grid_report, grid_tables
+from passband.metrics import load_features
+from passband.reports.grid import describe_grid, grid_notes, grid_report, metric_tables
 from passband.training import TrainingInterrupted
-from passband.training.grid import Grid, GridProgress, collect, load_grid, run_grid, write_grid
+from passband.training.grid import Grid, GridProgress, collect, load_grid, run_grid
 from passband.training.ranks import Ranks
 
 
@@ -44,21 +45,45 @@ def grid(
         return
     ranks = Ranks()
     console.quiet = not ranks.is_first
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"--out must be a folder, got the file {str(root)!r}: choose another place for the runs")
     if not table:
+        if ranks.is_first:
+            _check_reachable(found)
         _run(found, root, _share(share), ranks)
     ranks.wait()
     if ranks.is_first:
         results = collect(found, root)
+        if table and not results["runs"]:
+            # No page: it would replace one of other settings by an empty one.
+            lacking, failed = len(results["missing"]), len(results["failed"])
+            also = f", {failed} have failed" if failed else ""
+            console.print(
+                f"There is nothing to show: {lacking} of {lacking + failed} evaluations of these settings are not in "
+                f"{str(root)!r}{also}; the same command without --table runs them",
+                markup=False,
+            )
+            raise typer.Exit(1)
         page = grid_report(results, root)
         _print(results)
         Console().print(f"Page: {page}", markup=False, soft_wrap=True)
 
 
+def _check_reachable(found: Grid) -> None:
+    """Raise before hours of training if what the evaluations need is not there."""
+    settings = found.settings.evaluate
+    if settings.real is not None and not settings.real.exists():
+        raise FileNotFoundError(
+            f"evaluate.real: no such folder or zip of images: {str(settings.real)!r}; check the path"
+        )
+    if set(settings.chosen) - {"lsd"}:
+        for spec in settings.features:
+            load_features(spec)
+
+
 def _run(found: Grid, root: Path, share: tuple[int, int], ranks: Ranks) -> None:
     count, steps = len(found.share(*share)), ", ".join(f"{step:,}" for step in found.steps)
     console.print(f"{count} of {len(found.combinations)} runs, each evaluated at step {steps}, in {root}")
-    if ranks.is_first:
-        write_grid(found, root)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=console) as progress:
@@ -83,17 +108,12 @@ def _share(text: str) -> tuple[int, int]:
 
 def _print(results: Mapping[str, Any]) -> None:
     shown = Console()
-    tables: list[tuple[str, Table]] = []
-    for title, (head, *rows) in grid_tables(results):
-        for metric, *values in rows:
-            if metric:
-                # One for each metric, so that it fits into a narrow terminal.
-                table = Table(box=box.SIMPLE, pad_edge=False)
-                for number, column in enumerate(head[1:]):
-                    table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
-                tables.append((f"{title}: {metric}", table))
-            tables[-1][1].add_row(*values)
-    for title, table in tables:
+    for title, (head, *rows) in metric_tables(results):
+        table = Table(box=box.SIMPLE, pad_edge=False)
+        for number, column in enumerate(head):
+            table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
         shown.print(title, style="bold", markup=False)
         shown.print(table)
     for note in grid_notes(results):

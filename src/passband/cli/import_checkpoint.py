@@ -1,5 +1,6 @@
 """`passband import`: checkpoints of other projects, as safetensors and JSON."""
 
+import shlex
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
@@ -16,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_PROCESSES = {"edm": "EDM's", "edm_vp": "VP (the older one)", "edm_ve": "VE (the older one)"}
+_PROCESSES = {"edm": "EDM's", "edm_vp": "the older VP", "edm_ve": "the older VE"}
 
 
 @app.callback()
@@ -65,17 +66,34 @@ def _report(found: Imported, folder: Path) -> None:
         f"{found.parameters:,} parameters",
         "images": f"{config['img_resolution']} x {config['img_resolution']}, {config['img_channels']} channels",
         "classes": str(config["label_dim"] or "none"),
-        "preconditioning": f"{_PROCESSES[read.process['name']]} ({read.class_name})",
+        "preconditioning": f"{_PROCESSES[read.process['name']]}, from {read.class_name}",
         "taken": f"{read.key!r}" + (f", of {', '.join(map(repr, read.keys))}" if others else ""),
-        "set aside": f"{read.sources} source text(s), {read.source_characters:,} characters, none of it run",
+        "set aside": f"{read.sources} source text(s), {read.source_characters:,} characters, none of it run"
+        if read.sources
+        else "nothing",
         "sha256": read.sha256,
     }
     console.print(f"Imported {str(folder)!r}", markup=False)
     for name, text in lines.items():
         console.print(f"  {name:<16}{text}", markup=False)
     console.print("Next:")
-    console.print(f"  passband sample {folder}", markup=False)
-    console.print(f"  passband train RECIPE model.pretrained={folder}", markup=False)
+    console.print(f"  passband sample {shlex.quote(str(folder))}", markup=False)
+    console.print(f"  passband train RECIPE {_settings(found, folder)}", markup=False)
+
+
+def _settings(found: Imported, folder: Path) -> str:
+    """What a recipe must say to train this network."""
+    config = found.config
+    settings = {
+        "model.name": "edm_unet",
+        "model.pretrained": folder,
+        "process.name": found.checkpoint.process["name"],
+        "data.resolution": config["img_resolution"],
+        "data.channels": config["img_channels"],
+    }
+    if config["label_dim"]:
+        settings |= {"model.class_conditional": "true", "data.labels": "json"}
+    return " ".join(shlex.quote(f"{key}={value}") for key, value in settings.items())
 
 
 def _progress(*, disable: bool) -> Progress:

@@ -32,17 +32,23 @@ def sample(
     Images that are there already are kept, so an interrupted command continues where it stopped. Several processes
     (`accelerate launch -m passband.cli sample ...`) share the work and draw the same samples.
     """
+    if out is not None and out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the samples")
     found = restore(run, step=checkpoint, averaged=not last_weights)
     drawing = Drawing(found, run, not last_weights, steps, solver, batch_size)
     ranks = Ranks(device)
     console.quiet = not ranks.is_first
     folder = out or run / "samples" / f"step-{found.step:08d}"
-    with Progress(console=console) as progress:
-        task = progress.add_task("sampling", total=count)
-        drawing.draw(
-            folder,
-            range(seed, seed + count),
-            ranks,
-            lambda done, total: progress.update(task, completed=done, total=total),
-        )
+    try:
+        with Progress(console=console) as progress:
+            task = progress.add_task("sampling", total=count)
+            drawing.draw(
+                folder,
+                range(seed, seed + count),
+                ranks,
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; the same command continues")
+        raise typer.Exit(130) from None
     console.print(f"{count} samples are in {folder}")

@@ -32,6 +32,9 @@ from passband.data.pixels import from_uint8
 
 Progress = Callable[[int, int], None]
 
+#: A larger sample would rather be a typing error that fills the memory.
+MAX_RESOLUTION = 1 << 14
+
 
 class SkippedImage(NamedTuple):
     """An image that is left out, and why.
@@ -60,8 +63,11 @@ class Framing(NamedTuple):
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (luma) or 3 (RGB), got {self.channels!r}")
         check_integer("resolution", self.resolution)
-        if self.resolution < 1:
-            raise ValueError(f"resolution must be at least 1, got resolution {self.resolution}")
+        if not 1 <= self.resolution <= MAX_RESOLUTION:
+            raise ValueError(
+                f"resolution must lie in [1, {MAX_RESOLUTION}], got resolution {self.resolution}; it is the side of a "
+                "sample in pixels"
+            )
         check_number("scale", self.scale)
         if not 0 < self.scale <= 1:
             raise ValueError(f"scale must lie in (0, 1], got {self.scale}; 0.5 halves both sides before tiles are cut")

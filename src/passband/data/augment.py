@@ -44,7 +44,7 @@ class Augment:
     | stretch by $2^{\sigma w}$ along angle $r$, by $2^{-\sigma w}$ across | $w \sim N(0, 1)$, $r$ 0 or $U(-\pi, \pi)$ | $w \cos r, w \sin r$ |
     | translation by $\sigma (w_x W, w_y H)$ | $w_x, w_y \sim N(0, 1)$ | $w_x, w_y$ |
 
-    Flips move whole pixels and lose nothing. The others are one warp ([`warp`][passband.data.augment.warp]), which
+    Flips move whole pixels and lose nothing. The others are one warp (`warp`), which
     images that none of them touches do not go through. A transformation of strength 0 keeps its label, at 0, so there
     are always nine: networks with `augment_dim=9` take them. In training they go in as `augment_labels`, in
     sampling none do, which stands for zeros. (Of a stretch the labels leave one thing open: w along r and -w along
@@ -107,7 +107,7 @@ class Augment:
     def __call__(
         self, images: Float[Tensor, "batch channels height width"], seeds: Sequence[int]
     ) -> tuple[Float[Tensor, "batch channels height width"], Float32[Tensor, "batch 9"]]:
-        """Augment a batch; see [`augment`][passband.data.augment.augment]."""
+        """Augment a batch; see `augment`."""
         return augment(images, seeds, **asdict(self))
 
 
@@ -134,7 +134,7 @@ def augment(
     Args:
         images: clean images in [-1, 1], (batch, channels, height, width). Warped ones may overshoot a little.
         seeds: one integer for each image.
-        probability: as for [`Augment`][passband.data.augment.Augment], like all that follow.
+        probability: as for `Augment`, like all that follow.
         xflip: strength of the x-flip.
         yflip: strength of the y-flip.
         scale: strength of the isotropic scaling.
@@ -147,7 +147,7 @@ def augment(
 
     Returns:
         The augmented images, of the same shape, dtype and device, and their labels, in the order of
-        [`LABELS`][passband.data.augment.LABELS].
+        `LABELS`.
 
     Raises:
         TypeError: if images is not floating, or a seed not an integer.

@@ -225,12 +225,13 @@ def _start(folder: Path, settings: dict[str, object]) -> None:
     """Make the folder of parts, or make sure that those in it are of the same settings."""
     if (folder / _SETTINGS).is_file():
         different = _differences(folder, settings)
-        if different:
+        if different and any(folder.glob("part-*.zip")):
             raise ValueError(
                 f"an interrupted run in {str(folder)!r} had other settings: {'; '.join(different)}. Run it again with "
                 "its settings to continue, or remove that folder to start anew"
             )
-        return
+        if not different:
+            return
     with written_whole(folder / _SETTINGS, "nothing was written") as partial:
         partial.write_text(json.dumps(settings, indent=1), encoding="utf-8")
 

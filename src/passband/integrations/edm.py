@@ -7,6 +7,7 @@ whose attributes hold the tensors and the arguments with which the network was m
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from io import BufferedIOBase
 from pathlib import Path
@@ -119,6 +120,8 @@ def import_edm(
 
     """
     _check_free(out)
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256.strip()):  # said before a long download
+        raise ValueError(f"a SHA-256 has 64 hexadecimal digits, got {sha256!r}: correct --sha256")
     with contextlib.ExitStack() as stack:
         path = Path(source)
         if is_url(str(source)):
@@ -176,8 +179,10 @@ def _read_named(path: Path, name: str, key: str | None, sha256: str | None) -> E
 def _check_free(out: Path) -> None:
     if not out.exists():
         return
-    held = sorted(path.name for path in out.iterdir()) if out.is_dir() else [out.name]
-    if held and (not out.is_dir() or not set(held) <= set(FILES) or "import.json" not in held):
+    if not out.is_dir():
+        raise FileExistsError(f"{str(out)!r} is a file: --out names the folder to write")
+    held = sorted(path.name for path in out.iterdir())
+    if held and (not set(held) <= set(FILES) or "import.json" not in held):
         other = next((name for name in held if name not in FILES), held[0])
         raise FileExistsError(f"{str(out)!r} holds something else ({other!r}): choose another --out for the import")
 

@@ -293,10 +293,20 @@ def _factor(covariance: Tensor) -> Tensor:
     if not cholesky.info:
         lower: Tensor = cholesky.L
         return lower
-    eigen = torch.linalg.eigh(covariance)
-    keep = eigen.eigenvalues > eigen.eigenvalues[-1] * torch.finfo(covariance.dtype).eps
-    factor: Tensor = eigen.eigenvectors[:, keep] * eigen.eigenvalues[keep].sqrt()
+    values, vectors = _eigen(covariance)
+    keep = values > values.max() * torch.finfo(covariance.dtype).eps
+    factor: Tensor = vectors[:, keep] * values[keep].sqrt()
     return factor
+
+
+def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of a symmetric matrix without negative eigenvalues."""
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        # LAPACK's method fails on some matrices of low rank, as of fewer samples than features.
+        vectors, values, _ = torch.linalg.svd(matrix)
+    return values, vectors
 
 
 def _sample_moments(x: Tensor) -> _Moments:
@@ -335,7 +345,7 @@ def _influence(target: _Moments, x: Tensor) -> Tensor:
     """
     mean, _, factor = _sample_moments(x)
     # T = L⁻ᵀ (Lᵀ A L)^{1/2} L⁻¹, by the pseudo-inverse of the factor L of the samples' covariance.
-    values, vectors = torch.linalg.eigh(factor.T @ target[1] @ factor)
+    values, vectors = _eigen(factor.T @ target[1] @ factor)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     centred = x - mean
     white = centred @ torch.linalg.pinv(factor).T

@@ -1,6 +1,7 @@
 """Extractors in TorchScript files, the form in which the Inception networks of published scores are passed around."""
 
 import hashlib
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -46,7 +47,7 @@ class TorchScriptFeatures(FeatureExtractor):
             self.script = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
             arguments = {argument.name for argument in self.script.forward.schema.arguments}
         except (RuntimeError, AttributeError) as error:
-            reason = str(error).partition("\n")[0][:200]
+            reason = str(error).partition("\n")[0].partition(". ")[0][:200]
             raise ValueError(
                 f"{path} is no TorchScript file that torch can load ({reason}); a pickle or a state dict is not one: "
                 "build its module and use ModuleFeatures"
@@ -134,7 +135,11 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         # Goes through a temporary file, so a broken download leaves nothing behind.
-        torch.hub.download_url_to_file(url, str(path), progress=False)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            raise OSError(f"cannot download {url!r} ({reason}): check the address and the connection") from error
     try:
         checked_digest(path, sha256)
     except ValueError:

@@ -19,7 +19,7 @@ from passband.reports.page import (
     write_file,
     write_page,
 )
-from passband.reports.paired import Estimate, estimate, markdown_table, paired_difference, with_error
+from passband.reports.paired import Estimate, estimate, is_clear, markdown_table, paired_difference, with_error
 
 COLUMNS = ("metric", "arm", "mean", "paired difference", "seeds")
 
@@ -88,6 +88,14 @@ def grid_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str
                 yield f"{name} {steps:,} training step{'s' * (steps != 1)}", rows
 
 
+def metric_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
+    """(title, rows) of `grid_tables`, one for each metric, so that they fit into a narrow terminal or page."""
+    for title, (head, *rows) in grid_tables(results):
+        starts = [number for number, row in enumerate(rows) if row[0]]
+        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+            yield f"{title}: {rows[start][0]}", [head[1:], *(row[1:] for row in rows[start:end])]
+
+
 def grid_notes(results: Mapping[str, Any]) -> list[str]:
     """What a reader of the tables must know: what is not there yet, what diverged, and what the paper's numbers are."""
     notes = []
@@ -102,17 +110,17 @@ def grid_notes(results: Mapping[str, Any]) -> list[str]:
 
 
 def describe_grid(results: Mapping[str, Any]) -> str:
-    """Which arms differ from the baseline by more than twice the standard error, in plain sentences."""
+    """How many arms differ clearly from the baseline, in plain sentences."""
     sentences = []
     for key, facts in results["metrics"].items():
         entries = [e for e in results["tables"] if e["metric"] == key and e["difference"] is not None]
         judged = [e for e in entries if e["difference_error"] is not None]
-        clear = [e for e in judged if abs(e["difference"]) > 2 * e["difference_error"]]
+        clear = [e for e in judged if is_clear(Estimate(e["difference"], e["difference_error"], e["pairs"]))]
         better = [e for e in clear if (e["difference"] < 0) == (facts["better"] == "lower")]
         if judged:
             sentences.append(
                 f"{facts['title']}: of {len(judged)} comparisons with {results['grid']['baseline']!r}, {len(better)} "
-                f"are better and {len(clear) - len(better)} worse by more than two standard errors."
+                f"are clearly better and {len(clear) - len(better)} clearly worse (Student's t, 95 %, each by itself)."
             )
         elif entries:
             sentences.append(f"{facts['title']}: a single seed has no standard error, so nothing is judged.")
@@ -135,7 +143,7 @@ def grid_report(results: Mapping[str, Any], out: Path, command: str | None = Non
     write_file(out / "results.json", (json.dumps(finite({**results, "command": command}), indent=1) + "\n").encode())
     write_file(out / "table.md", grid_markdown(results).encode())
     notes = [Text(note, "warning") for note in grid_notes(results)]
-    blocks: list[Block] = [Table(rows[0], rows[1:], caption=title) for title, rows in grid_tables(results)]
+    blocks: list[Block] = [Table(rows[0], rows[1:], caption=title) for title, rows in metric_tables(results)]
     page = Page(
         title=f"Grid {results['grid']['name']}",
         summary=describe_grid(results),
@@ -210,16 +218,16 @@ def _figures(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
             series: dict[str, dict[str, tuple[float, float | None]]] = {}
             for entry in results["tables"]:
                 if entry["model"] == model and entry["metric"] == key and entry["difference"] is not None:
-                    after = series.setdefault(f"{entry['steps']:,} steps", {})
+                    after = series.setdefault(f"{entry['steps']:,} step{'s' * (entry['steps'] != 1)}", {})
                     after[entry["arm"]] = (entry["difference"], entry["difference_error"])
             if series:
-                label = f"{facts['title']}: difference from {baseline} ({facts['better']} is better)"
-                figure = difference_figure(series, x_label=label)
+                label = f"difference from {baseline} ({facts['better']} is better)"
+                figure = difference_figure(series, x_label=label, title=facts["title"])
                 svg, path = to_svg(figure), folder / f"{model}-{facts['metric']}-{number}"
                 write_file(path.with_suffix(".svg"), svg.encode())
                 write_file(path.with_suffix(".png"), to_png(figure))
-                name = "" if len(results["grid"]["models"]) == 1 else f"{model}: "
-                caption = f"{name}paired differences from {baseline!r}, with one standard error over seeds."
+                where = "" if len(results["grid"]["models"]) == 1 else f" of {model}"
+                caption = f"Paired differences{where} from {baseline!r}, with one standard error over seeds."
                 yield Figure(svg, caption, alt=f"Dot plot. {caption} {facts['title']}.")
 
 

@@ -63,6 +63,40 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
     return estimate([values[seed] - baseline[seed] for seed in seeds]) if seeds else None
 
 
+def is_clear(found: Estimate) -> bool:
+    """Whether a mean differs from 0 at the level of 95 %, by Student's t over the seeds; never with one seed.
+
+    Example:
+        >>> from passband.reports.paired import Estimate, is_clear
+        >>> [is_clear(Estimate(3.0, 1.0, seeds)) for seeds in (1, 3, 10)]
+        [False, False, True]
+
+    """
+    return found.error is not None and found.seeds > 1 and abs(found.mean) > student_t(found.seeds - 1) * found.error
+
+
+def student_t(freedom: int) -> float:
+    """The two-sided 95 % quantile of Student's t, to three digits.
+
+    Args:
+        freedom: degrees of freedom, at least 1.
+
+    Example:
+        >>> from passband.reports.paired import student_t
+        >>> student_t(2), round(student_t(1000), 2)
+        (4.303, 1.96)
+
+    """
+    if freedom <= len(_STUDENT_T):
+        return _STUDENT_T[freedom - 1]
+    z = 1.959964
+    # The expansion about the normal distribution, Abramowitz & Stegun 26.7.5.
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+_STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
 def with_error(found: Estimate | None, *, sign: bool = False) -> str:
     """An estimate as text: two digits of its error, and the mean to the same place.
 

@@ -1,6 +1,7 @@
 """Training batches that depend on (seed, global position) alone: on no rank, worker or restart."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from passband._seeds import seed_for
-from passband.data import ImageSamples, SampleOrder, batch_positions, from_uint8
+from passband.data import ImageSamples, SampleOrder, SkippedImage, batch_positions, from_uint8
 
 
 class Batch(NamedTuple):
@@ -28,26 +29,46 @@ class Batch(NamedTuple):
     augment_labels: Tensor | None = None
 
 
-class _Positioned(Dataset[tuple[Tensor, Tensor, Tensor | None]]):
-    """A data set asked for by global positions: samples (8-bit pixels where it has them), positions, classes."""
+class _Read(NamedTuple):
+    """What is read at once: samples (8-bit pixels where there are), positions, classes, images newly left out."""
+
+    samples: Tensor
+    positions: Tensor
+    classes: Tensor | None
+    skipped: list[SkippedImage]
+
+
+class _Positioned(Dataset[_Read]):
+    """A data set asked for by global positions."""
 
     def __init__(self, dataset: Dataset[Tensor], seed: int, flip: bool) -> None:
         self.dataset, self.seed, self.flip = dataset, seed, flip
         self.order = SampleOrder(len(dataset), seed)  # type: ignore[arg-type]
+        self.told = len(getattr(dataset, "skipped", []))
 
-    def __getitems__(self, positions: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:
+    def __getitems__(self, positions: list[int]) -> _Read:
         """A whole batch, each part in one tensor."""
         indices = [self.order.index(position) for position in positions]
         samples = self._read(indices)
         if self.flip:
             turned = [k for k, position in enumerate(positions) if seed_for(self.seed, position, "flip") % 2]
             samples[turned] = samples[turned].flip(-1)
-        return samples, torch.tensor(positions), self._classes(indices)
+        return _Read(samples, torch.tensor(positions), self._classes(indices), self._skipped())
+
+    def note(self, skipped: Iterable[SkippedImage]) -> None:
+        """Keep in this process what its workers have left out."""
+        if isinstance(self.dataset, ImageSamples):
+            self.dataset.skipped += [image for image in skipped if image not in self.dataset.skipped]
 
     def _read(self, indices: list[int]) -> Tensor:
         if isinstance(self.dataset, ImageSamples):
             return self.dataset.pixel_batch(indices)  # a quarter of the floats' bytes on the way to the device
         return torch.stack([self.dataset[index] for index in indices])
+
+    def _skipped(self) -> list[SkippedImage]:
+        found = self.dataset.skipped[self.told :] if isinstance(self.dataset, ImageSamples) else []
+        self.told += len(found)
+        return found
 
     def _classes(self, indices: list[int]) -> Tensor | None:
         if not isinstance(self.dataset, ImageSamples) or not self.dataset.num_classes:
@@ -61,6 +82,12 @@ Item = TypeVar("Item")
 def _as_it_is(batch: Item) -> Item:
     """What collates a batch that is one already; a function of its own, so that it pickles."""
     return batch
+
+
+def _undisturbed(_worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM to the main process: launchers send them to the workers too, which it needs to save."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Share:
@@ -79,6 +106,20 @@ class _Share:
 
     def __len__(self) -> int:
         return len(self.steps) * self.accumulate
+
+
+def check_divides(batch_size: int, world_size: int, accumulate: int) -> None:
+    """Raise unless a batch divides among the processes and parts.
+
+    Raises:
+        ValueError: if it does not.
+
+    """
+    if batch_size % (world_size * accumulate):
+        raise ValueError(
+            f"batch_size must be a multiple of processes x accumulate, got {batch_size} for {world_size} x {accumulate}"
+            "; the batch size counts the samples of all processes and parts together"
+        )
 
 
 def batches(
@@ -101,11 +142,7 @@ def batches(
         ValueError: if a sample is not finite, or the batch size does not divide among the ranks and parts.
 
     """
-    if batch_size % (world_size * accumulate):
-        raise ValueError(
-            f"batch_size must be a multiple of processes x accumulate, got {batch_size} for {world_size} x {accumulate}"
-            "; the batch size counts the samples of all processes and parts together"
-        )
+    check_divides(batch_size, world_size, accumulate)
     positioned = _Positioned(dataset, seed, flip)
     share = _Share(start, stop, batch_size, rank, world_size, accumulate)
     pin = torch.device(device).type == "cuda"
@@ -115,9 +152,11 @@ def batches(
         num_workers=workers,
         pin_memory=pin,
         collate_fn=_as_it_is,
+        worker_init_fn=_undisturbed,
         generator=torch.Generator(),  # or it draws from the global one
     )
-    for samples, positions, classes in loader:
+    for samples, positions, classes, skipped in loader:
+        positioned.note(skipped)
         if samples.is_floating_point():
             _check_finite(samples, positions, positioned.order)
         clean = samples.to(device, non_blocking=True)

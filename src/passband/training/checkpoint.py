@@ -121,11 +121,20 @@ def torn(folder: Path) -> str | None:
     return None
 
 
-def remove_old(root: Path, keep: int, kept_steps: Collection[int] = ()) -> None:
-    """Delete all but the newest checkpoints and those of steps to keep, and what a killed process left half done."""
+def remove_old(root: Path, step: int, keep: int, kept_steps: Collection[int] = ()) -> None:
+    """Delete all but the newest checkpoints and those of steps to keep, and what a killed process left half done.
+
+    Args:
+        root: folder of the checkpoints.
+        step: that of the checkpoint just written. Later ones are torn, or the run would have resumed from them: they
+            do not count.
+        keep: how many of the newest stay.
+        kept_steps: steps whose checkpoints stay too.
+
+    """
     for leftover in root.glob(".*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    removable = [folder for step, folder in checkpoints(root) if step not in kept_steps]
+    removable = [folder for found, folder in checkpoints(root) if found <= step and found not in kept_steps]
     for folder in removable[: max(len(removable) - keep, 0)]:
         # Renamed first: a folder that is half deleted never counts as a checkpoint.
         doomed = folder.with_name(f".{folder.name}.old")

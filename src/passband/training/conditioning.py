@@ -50,7 +50,7 @@ class Conditioner:
 
     def _classes(self, classes: Tensor, positions: Tensor) -> Tensor:
         dropped = [seed_for(self.seed, int(p), "label") < self.label_dropout * 2.0**63 for p in positions]
-        drop = torch.tensor(dropped, device=classes.device)
+        drop = torch.tensor(dropped).to(classes.device, non_blocking=True)
         if not self.one_hot:
             return torch.where(drop, self.classes - 1, classes)
         rows = nn.functional.one_hot(classes, self.classes).float()

@@ -72,6 +72,11 @@ class Recipe(Settings):
                 "model.class_conditional needs labels: set data.labels to json (a zip's dataset.json) or folder, or "
                 "data.label_column of a hub data set"
             )
+        if self.model.label_dropout and not self.model.class_conditional:
+            raise ValueError(
+                "model.label_dropout leaves out classes, and this network is given none: set model.class_conditional "
+                "to true, or model.label_dropout to 0"
+            )
         takes_augment = isinstance(self.model, EDMUNetModel) and (self.model.pretrained or self.model.augment_dim)
         if self.data.augment is not None and not takes_augment:
             raise ValueError(
@@ -117,10 +122,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(
             f"there is no recipe at {str(path)!r}: give the path of a YAML file, such as recipes/NAME.yaml"
         )
-    values = _read(file, [_override(text) for text in overrides])
-    if not isinstance(values, dict):
-        raise RecipeError(f"a recipe is a mapping of settings, got a {type(values).__name__} in {str(path)!r}")
-    return make_recipe({str(key): value for key, value in values.items()}, source=str(path))
+    return make_recipe(read_settings(file, [parse_override(text) for text in overrides]), source=str(path))
 
 
 def make_recipe(values: dict[str, Any], source: str = "the recipe") -> Recipe:
@@ -133,14 +135,25 @@ def make_recipe(values: dict[str, Any], source: str = "the recipe") -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        faults = "\n".join(f"  {_describe(dict(fault), values)}" for fault in error.errors(include_url=False))
-        raise RecipeError(f"{source} is not valid:\n{faults}") from error
+        raise invalid(source, error, values) from error
+
+
+def invalid(source: str, error: ValidationError, values: dict[str, Any]) -> RecipeError:
+    """What to say of settings that are not valid: one line per fault."""
+    faults = "\n".join(f"  {_describe(dict(fault), values)}" for fault in error.errors(include_url=False))
+    return RecipeError(f"{source} is not valid:\n{faults}")
 
 
 _UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, IndexError, TypeError)
 
 
-def _override(text: str) -> tuple[str, Any]:
+def parse_override(text: str) -> tuple[str, Any]:
+    """Key and value of a `key=value` setting.
+
+    Raises:
+        RecipeError: if it is none, or the value cannot be read.
+
+    """
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise RecipeError(f"an override is key=value, such as optimizer.lr=1e-4; got {text!r}")
@@ -151,7 +164,13 @@ def _override(text: str) -> tuple[str, Any]:
         raise RecipeError(f"the override {text!r} cannot be read: {_first_line(error)}") from error
 
 
-def _read(file: Path, overrides: Sequence[tuple[str, Any]]) -> object:
+def read_settings(file: Path, overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The plain values of a YAML file, with some of them changed.
+
+    Raises:
+        RecipeError: if it cannot be read, or is no mapping.
+
+    """
     try:
         tree = OmegaConf.load(file)
     except _UNREADABLE as error:
@@ -162,9 +181,12 @@ def _read(file: Path, overrides: Sequence[tuple[str, Any]]) -> object:
         except _UNREADABLE as error:
             raise RecipeError(f"the override of {key!r} does not fit {str(file)!r}: {_first_line(error)}") from error
     try:
-        return OmegaConf.to_container(tree, resolve=True)
+        values = OmegaConf.to_container(tree, resolve=True)
     except _UNREADABLE as error:
         raise RecipeError(f"{str(file)!r} cannot be resolved: {_first_line(error)}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"a mapping of settings was expected, got a {type(values).__name__} in {str(file)!r}")
+    return {str(key): value for key, value in values.items()}
 
 
 def _first_line(error: Exception) -> str:

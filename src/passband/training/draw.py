@@ -105,15 +105,19 @@ class Drawing:
         for turn in range(0, len(batches), ranks.count):
             if on_drawn is not None:
                 on_drawn(done, len(seeds))
+            bad: list[int] = []
             for place, batch in enumerate(batches[turn : turn + ranks.count]):
                 if place == ranks.index:
-                    self._draw(batch, lacking, ranks.device, folder)
+                    bad = self._draw(batch, lacking, ranks.device, folder)
                 done += len(lacking.intersection(batch))
+            # In every process, or the others would wait for this one.
+            _refuse([seed for part in ranks.gather(bad) for seed in part])
         if on_drawn is not None:
             on_drawn(done, len(seeds))
         ranks.wait()
 
-    def _draw(self, seeds: Sequence[int], lacking: set[int], device: torch.device, folder: Path) -> None:
+    def _draw(self, seeds: Sequence[int], lacking: set[int], device: torch.device, folder: Path) -> list[int]:
+        """Draw a batch and write what lacks; or nothing, where samples are not finite: their seeds."""
         found = self.found
         classes = sampled_classes(seeds, found.num_classes).to(device) if found.num_classes else None
         images = sample(
@@ -126,14 +130,18 @@ class Drawing:
             **self.settings,
         ).cpu()
         bad = [seed for seed, image in zip(seeds, images, strict=True) if not bool(torch.isfinite(image).all())]
-        if bad:
-            raise NonFiniteSamplesError(
-                f"the samples of seeds {bad} are not finite: the network diverged in training, or needs another "
-                "--solver or more --steps"
-            )
         for seed, image in zip(seeds, images, strict=True):
-            if seed in lacking:
+            if seed in lacking and not bad:
                 save_image(image, folder / sample_name(seed))
+        return bad
+
+
+def _refuse(bad: Sequence[int]) -> None:
+    if bad:
+        raise NonFiniteSamplesError(
+            f"the samples of seeds {list(bad)} are not finite: the network diverged in training, or needs another "
+            "--solver or more --steps"
+        )
 
 
 def claim(folder: Path, note: dict[str, Any], ranks: Ranks) -> None:

@@ -48,6 +48,7 @@ METRICS = {
 _KID_SUBSET = 1000
 _NEIGHBOURS = 3
 _PARTS = 5
+_PROBED = 16
 # Samples per feature in the smallest part, from which a line in 1/N is a fair model of the bias.
 _PER_FEATURE = 4
 
@@ -96,7 +97,7 @@ class Evaluator:
         settings: what is drawn and measured.
         ranks: the processes that share the work, of which this is one; all must make the same calls.
         real_stats: what is measured of the real images is kept in this file, or under a name of its own in this folder
-            (a path without a suffix); default: the folder real-stats of the run.
+            (a path that does not end in .safetensors); default: the folder real-stats of the run.
         extractors: to use these instead of those that the settings name.
 
     """
@@ -252,7 +253,12 @@ class RealImages:
         length = len(data)  # type: ignore[arg-type]
         self.count = length if limit is None else min(length, limit)
         names = json.dumps([getattr(data, "names", []), getattr(data, "sizes", [])])
-        self.facts = facts | {"count": self.count, "files": hashlib.blake2b(names.encode(), digest_size=8).hexdigest()}
+        digest = hashlib.blake2b(names.encode(), digest_size=8)
+        # Some pixels too: two preparations of the same images share names and sizes.
+        for index in sorted({round(i * (self.count - 1) / (_PROBED - 1)) for i in range(_PROBED)}):
+            pixels = self.read(index)
+            digest.update(b"" if pixels is None else pixels.numpy().tobytes())
+        self.facts = facts | {"count": self.count, "files": digest.hexdigest()}
 
     @property
     def skipped(self) -> list[Any]:
@@ -293,8 +299,7 @@ def _held_out(data: AnyData, settings: EvaluationSettings) -> AnyData:
         # Boards that training is unlikely to have seen, as many as there are samples.
         return data.model_copy(update={"length": settings.limit or settings.count, "seed": data.seed + (1 << 20)})
     changes: dict[str, Any] = {"labels": "none"} if isinstance(data, ImagesData) else {"label_column": None}
-    if isinstance(data, ImagesData):
-        changes |= {"limit": settings.limit or data.limit} | ({"subset": "eval"} if data.subset == "train" else {})
+    changes |= {"limit": settings.limit or data.limit} | ({"subset": "eval"} if data.subset == "train" else {})
     return data.model_copy(update=changes)
 
 
@@ -304,7 +309,7 @@ def evaluation_folder(run: Path, step: int) -> Path:
 
 
 def _real_file(path: Path, facts: dict[str, Any]) -> Path:
-    if path.suffix:
+    if path.suffix == ".safetensors":
         return path
     tag = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
     return path / f"{tag}.safetensors"

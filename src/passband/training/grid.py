@@ -15,13 +15,13 @@ from passband._checks import check_choice
 from passband._files import write_file
 from passband.reports.grid import compare_arms
 from passband.reports.page import installed_versions
-from passband.training.checkpoint import checkpoint_folder
-from passband.training.config import Recipe, RecipeError, _describe, _override, _read, load_recipe
+from passband.training.checkpoint import checkpoint_folder, torn
+from passband.training.config import Recipe, RecipeError, invalid, load_recipe, parse_override, read_settings
 from passband.training.draw import NonFiniteSamplesError
 from passband.training.evaluate import METRICS, EvaluationSettings, Evaluator, evaluation_folder, finished
 from passband.training.guard import NonFiniteLossError
 from passband.training.ranks import Ranks
-from passband.training.run_folder import RunFolder, _differences
+from passband.training.run_folder import RunFolder, differences
 from passband.training.sections import Settings
 from passband.training.trainer import Trainer
 
@@ -140,17 +140,13 @@ def load_grid(path: str | Path, overrides: Sequence[str] = ()) -> "Grid":
         raise RecipeError(
             f"there is no grid at {str(path)!r}: give the path of a YAML file, such as recipes/edm/grid.yaml"
         )
-    parsed = [(text, *_override(text)) for text in overrides]
+    parsed = [(text, *parse_override(text)) for text in overrides]
     own = [(key, value) for _, key, value in parsed if key.partition(".")[0] in GridSettings.model_fields]
-    values = _read(file, own)
-    if not isinstance(values, dict):
-        raise RecipeError(f"a grid is a mapping of settings, got a {type(values).__name__} in {str(path)!r}")
-    values = {str(key): value for key, value in values.items()}
+    values = read_settings(file, own)
     try:
         settings = GridSettings.model_validate(values)
     except ValidationError as error:
-        faults = "\n".join(f"  {_describe(dict(fault), values)}" for fault in error.errors(include_url=False))
-        raise RecipeError(f"{str(path)!r} is not valid:\n{faults}") from error
+        raise invalid(repr(str(path)), error, values) from error
     common = [text for text, key, _ in parsed if key.partition(".")[0] not in GridSettings.model_fields]
     settings = settings.model_copy(update={"overrides": (*settings.overrides, *common)})
     return Grid(settings, file.parent)
@@ -256,6 +252,8 @@ def run_grid(
     ranks = Ranks() if ranks is None else ranks
     chosen = grid.share(*share)
     _check_folders(grid, root)
+    if ranks.is_first:
+        write_grid(grid, root)
     evaluator = Evaluator(grid.settings.evaluate, ranks, real_stats=root / "real-stats")
     per_run = 1 + len(grid.steps)
     for number, found in enumerate(chosen):
@@ -368,7 +366,7 @@ def _train(recipe: Recipe, folder: Path, wanted: Sequence[int], report: _Reporte
 
 
 def _has_checkpoint(folder: Path, steps: int) -> bool:
-    return checkpoint_folder(RunFolder(folder).checkpoints, steps).is_dir()
+    return torn(checkpoint_folder(RunFolder(folder).checkpoints, steps)) is None
 
 
 def _failure(grid: Grid, root: Path, found: Combination) -> str | None:
@@ -381,7 +379,7 @@ def _check_folders(grid: Grid, root: Path) -> None:
         folder = RunFolder(grid.folder(root, found))
         if not folder.recipe_file.is_file():
             continue
-        changed = _differences(folder.recipe().model_dump(mode="json"), recipe.model_dump(mode="json"))
+        changed = differences(folder.recipe().model_dump(mode="json"), recipe.model_dump(mode="json"))
         if changed:
             raise RecipeError(
                 f"{str(folder.root)!r} holds a run with other settings, which would not compare: {'; '.join(changed)}; "

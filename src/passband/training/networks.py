@@ -54,8 +54,8 @@ def build_network(settings: Model, shape: tuple[int, int, int], seed: int, num_c
     network = load_network(settings.pretrained)
     if isinstance(settings, EDMUNetModel) != isinstance(network, EDMUNet):
         raise ValueError(
-            f"the network at {str(settings.pretrained)!r} is a {type(network).__name__}, which model.name "
-            f"{settings.name!r} is not: set it to {'edm_unet' if isinstance(network, EDMUNet) else 'unet'}"
+            f"the network at {str(settings.pretrained)!r} is of the class {type(network).__name__}, which "
+            f"model.name {settings.name!r} is not: set it to {'edm_unet' if isinstance(network, EDMUNet) else 'unet'}"
         )
     _check_fits(network, settings, shape, classes)
     return _with_dropout(network, settings)
@@ -70,11 +70,11 @@ def load_network(folder: Path) -> nn.Module:
 
     """
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        hint = "; of a run, take checkpoints/step-N/ema" if (folder / "recipe.yaml").is_file() else ""
         raise FileNotFoundError(
-            f"there is no saved network at {str(folder)!r}: expected a folder with config.json and *.safetensors"
+            f"there is no saved network at {str(folder)!r}: expected a folder with config.json and *.safetensors{hint}"
         )
-    name = json.loads((folder / "config.json").read_text()).get("_class_name")
-    if name != "UNet2DModel":
+    if _class_name(folder / "config.json") != "UNet2DModel":
         return load_model(folder)
     diffusers = import_extra("diffusers", "train")
     network, found = diffusers.UNet2DModel.from_pretrained(
@@ -86,6 +86,16 @@ def load_network(folder: Path) -> nn.Module:
         )
     assert isinstance(network, nn.Module)
     return network
+
+
+def _class_name(file: Path) -> object:
+    try:
+        config = json.loads(file.read_text())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"{str(file)!r} is damaged: it holds no JSON object; save or import the network again")
+    return config.get("_class_name")
 
 
 def network_shape(network: nn.Module) -> tuple[int, int, int]:
@@ -163,6 +173,8 @@ def _check_fits(network: nn.Module, settings: Model, shape: tuple[int, int, int]
         raise ValueError(
             f"{where} was made for {height} x {height} pixels, the data has {shape[1]}; set data.resolution"
         )
+    if not isinstance(network, EDMUNet):
+        _check_unet(_config(network), where, shape)
     null = isinstance(settings, UNetModel) and settings.label_dropout > 0
     if classes and class_inputs(network) != classes + null:
         raise ValueError(
@@ -172,6 +184,19 @@ def _check_fits(network: nn.Module, settings: Model, shape: tuple[int, int, int]
     if class_inputs(network) and not classes:
         raise ValueError(
             f"{where} is class-conditional: set model.class_conditional to true and data.labels to json or folder"
+        )
+
+
+def _check_unet(config: Mapping[str, Any], where: str, shape: tuple[int, int, int]) -> None:
+    if config["out_channels"] != config["in_channels"]:
+        raise ValueError(
+            f"{where} gives {config['out_channels']} channels for {config['in_channels']}: one that learns the "
+            "variance too cannot be trained here"
+        )
+    unit = 2 ** (len(config["block_out_channels"]) - 1)
+    if shape[1] % unit:
+        raise ValueError(
+            f"{where} needs a resolution divisible by {unit}, the data has {shape[1]}; set data.resolution"
         )
 
 

@@ -65,13 +65,7 @@ def restore(root: str | Path, *, step: int | None = None, averaged: bool = True)
 
 def _imported(root: Path) -> Restored:
     model = _load(root)
-    try:
-        settings = _PROCESS.validate_json((root / "process.json").read_bytes())
-    except (OSError, ValueError) as error:
-        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise CheckpointError(
-            f"process.json in {str(root)!r} cannot be read ({fault}); import the checkpoint again"
-        ) from error
+    settings = read_process(root / "process.json")
     process = build_process(settings)
     if (root / "recipe.yaml").is_file():  # of an average that was put together after training
         recipe = load_recipe(root / "recipe.yaml")
@@ -81,6 +75,20 @@ def _imported(root: Path) -> Restored:
     # EDM's own settings: 18 steps for 32 x 32 pixels, 40 for 64 x 64.
     sampling = SamplingSettings(steps=18 if shape[-1] <= 32 else 40, solver="heun")
     return Restored(model.eval(), process, sampling, shape, class_inputs(model), 0, None)
+
+
+def read_process(file: Path) -> AnyProcess:
+    """The process that a process.json describes.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+
+    """
+    try:
+        return _PROCESS.validate_json(file.read_bytes())
+    except (OSError, ValueError) as error:
+        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise CheckpointError(f"{str(file)!r} cannot be read ({fault}); import the checkpoint again") from error
 
 
 def _classes(model: nn.Module, recipe: Recipe) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,12 +62,14 @@ class RunFolder:
         """
         if not self.recipe_file.is_file():
             raise RecipeError(
-                f"{str(self.root)!r} is no run folder: it holds no recipe.yaml; give one that passband train wrote"
+                f"{str(self.root)!r} is no run folder: "
+                f"{'it holds no recipe.yaml' if self.root.exists() else 'there is nothing'}; give one that passband "
+                "train, import or average wrote"
             )
         return load_recipe(self.recipe_file)
 
     def start(self, recipe: Recipe) -> None:
-        """Write the resolved recipe into a fresh folder.
+        """Write the resolved recipe into a fresh folder, or one in which a run ended before its first checkpoint.
 
         Raises:
             RecipeError: if a run is there already.
@@ -76,6 +79,8 @@ class RunFolder:
             raise RecipeError(
                 f"{str(self.root)!r} holds a run already: continue it with --resume, or choose another --out"
             )
+        # Those of another recipe would be averaged in with this one's.
+        shutil.rmtree(self.snapshots, ignore_errors=True)
         write_file(self.recipe_file, recipe.to_yaml().encode())
         write_file(self.log_file, b"")
 
@@ -86,7 +91,7 @@ class RunFolder:
             RecipeError: if a setting that changes the weights differs.
 
         """
-        changed = _differences(self.recipe().model_dump(mode="json"), recipe.model_dump(mode="json"))
+        changed = differences(self.recipe().model_dump(mode="json"), recipe.model_dump(mode="json"))
         if changed:
             raise RecipeError(
                 "the run was started with other settings, so it cannot be resumed with these: "
@@ -146,7 +151,8 @@ def snapshot_name(step: int, std: float) -> str:
     return f"step-{step:08d}-std-{std}.safetensors"
 
 
-def _differences(old: Mapping[str, object], new: Mapping[str, object], path: tuple[str, ...] = ()) -> list[str]:
+def differences(old: Mapping[str, object], new: Mapping[str, object], path: tuple[str, ...] = ()) -> list[str]:
+    """What keeps a run of one recipe from going on with another, in words; settings that may change are left out."""
     found = []
     for key in dict.fromkeys([*old, *new]):
         where = (*path, key)
@@ -154,7 +160,7 @@ def _differences(old: Mapping[str, object], new: Mapping[str, object], path: tup
         if before == after or where in _FREE:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after, where)
+            found += differences(before, after, where)
         else:
             found.append(f"{'.'.join(where)} was {before!r}, now {after!r}")
     return found

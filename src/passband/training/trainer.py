@@ -17,16 +17,23 @@ from passband._checks import import_extra
 from passband._files import write_file
 from passband._seeds import seed_for
 from passband.data import Augment, ImageSamples, SampleOrder, from_uint8, save_image
-from passband.process import Process
-from passband.regularization import SpectralRegularizer
 from passband.reports import image_mosaic
-from passband.sampling import sample, time_grid
-from passband.training.batches import Batch, batches
-from passband.training.build import build_dataset, build_process, build_regularizer
-from passband.training.checkpoint import damaged, load_state, remove_old, save_state, write_checkpoint
+from passband.sampling import sample
+from passband.training.batches import Batch, batches, check_divides
+from passband.training.build import build_dataset
+from passband.training.checkpoint import (
+    CheckpointError,
+    checkpoints,
+    damaged,
+    load_state,
+    remove_old,
+    save_state,
+    write_checkpoint,
+)
 from passband.training.conditioning import Conditioner, sampled_classes
 from passband.training.config import Recipe, RecipeError
 from passband.training.ema import ConstantDecay, HalfLife, PowerAverage, WeightAverage
+from passband.training.fit import check_network, fitting_parts
 from passband.training.guard import LossGuard, NonFiniteLossError, save_batch
 from passband.training.images import Losses, denoising_loss
 from passband.training.interrupt import TrainingInterrupted, stop_requested
@@ -63,14 +70,16 @@ class Trainer:
     def __init__(self, recipe: Recipe, root: str | Path, *, resume: bool = False) -> None:
         self.recipe = recipe
         self.folder = RunFolder(Path(root))
-        self.process, self.regularizer = _fitting_parts(recipe)
+        self.process, self.regularizer = fitting_parts(recipe)
         self.accelerator = _accelerator(recipe, self.folder)
+        check_divides(recipe.training.batch_size, self.accelerator.num_processes, recipe.training.accumulate)
         self.dataset: Dataset[Tensor] = build_dataset(recipe.data)
         classes = self.dataset.num_classes if isinstance(self.dataset, ImageSamples) else 0
         seed = recipe.training.seed
         if recipe.model.class_conditional and not classes:
             raise RecipeError("model.class_conditional needs labels, and the data has none: its dataset.json says null")
         network = build_network(recipe.model, recipe.sample_shape, seed_for(seed, 0, "model"), classes)
+        check_network(recipe, network, self.process)
         if recipe.training.channels_last:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         settings = recipe.optimizer
@@ -94,6 +103,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if resume:
             self._load_latest()
+            self._check_same_step()
 
     @property
     def network(self) -> nn.Module:
@@ -152,11 +162,10 @@ class Trainer:
         """
         self._check_finite()
         self._check_weights()
-        settings = self.recipe.training
-        if self.accelerator.is_main_process:
-            write_checkpoint(self.folder.checkpoints, self.step, self._write)
-            remove_old(self.folder.checkpoints, settings.keep_checkpoints, settings.keep_steps)
-        self.accelerator.wait_for_everyone()
+        failure = self._write_checkpoint() if self.accelerator.is_main_process else None
+        if self._anywhere(failure is not None):
+            # In every process, or the others would wait for the main one.
+            raise failure or CheckpointError("the main process could not write the checkpoint; its own error says why")
 
     @torch.no_grad()
     def sample(self, seeds: range, *, averaged: bool = True) -> Tensor:
@@ -190,6 +199,16 @@ class Trainer:
             self._journal.picture(self.step, mosaic)
 
     # Inside.
+
+    def _write_checkpoint(self) -> Exception | None:
+        """Write one, and remove old ones; what went wrong."""
+        settings = self.recipe.training
+        try:
+            write_checkpoint(self.folder.checkpoints, self.step, self._write)
+            remove_old(self.folder.checkpoints, self.step, settings.keep_checkpoints, settings.keep_steps)
+        except (CheckpointError, OSError) as error:
+            return error
+        return None
 
     def _is_due(self, every: int | None) -> bool:
         return every is not None and self.step % every == 0
@@ -272,7 +291,11 @@ class Trainer:
             return asked
         if self.step % self.recipe.training.log_every:
             return False
-        flag = torch.tensor([float(asked)], device=self.accelerator.device)
+        return self._anywhere(asked)
+
+    def _anywhere(self, here: bool) -> bool:
+        """Whether it is so in any process; all must ask."""
+        flag = torch.tensor([float(here)], device=self.accelerator.device)
         return bool(self.accelerator.gather(flag).any())
 
     def _check_finite(self) -> None:
@@ -289,15 +312,18 @@ class Trainer:
             )
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:
-        latest = self.folder.latest()
-        kept = f"the checkpoint of step {latest[0]} is whole" if latest else "no checkpoint had been written"
+        steps = [found for found, _ in checkpoints(self.folder.checkpoints)]
+        kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint had been written"
         folder = self.folder.root / f"failed-step-{step:08d}"
+        batch = f"the batch of step {step} is in {str(folder)!r}"
         if self.accelerator.is_main_process:
-            self._save_failed(folder, what, step)
+            try:
+                self._save_failed(folder, what, step)
+            except OSError as error:  # the loss is the news, not the disk
+                batch = f"the batch of step {step} could not be saved ({error})"
         return NonFiniteLossError(
-            f"{what}, so training stopped at step {self.step}; {kept}, and the batch of step {step} is in "
-            f"{str(folder)!r}. Lower optimizer.lr or regularizer.weight, set optimizer.clip_norm, or gate the term "
-            "with regularizer.gate"
+            f"{what}, so training stopped at step {self.step}; {kept}, and {batch}. Lower optimizer.lr or "
+            "regularizer.weight, set optimizer.clip_norm, or gate the term with regularizer.gate"
         )
 
     def _save_failed(self, folder: Path, what: str, step: int) -> None:
@@ -320,11 +346,17 @@ class Trainer:
 
     def _write_snapshots(self) -> None:
         settings = self.recipe.training.snapshots
-        if settings is None or self.step % settings.every or not self.accelerator.is_main_process:
+        if settings is None or not self._is_due(settings.every):
+            return
+        self._check_finite()
+        self._check_weights()
+        if not self.accelerator.is_main_process:
             return
         for std, average in self.power_averages.items():
             name = snapshot_name(self.step, std)
-            write_file(self.folder.snapshots / name, save({k: v.cpu() for k, v in average.state_dict().items()}))
+            write_file(
+                self.folder.snapshots / name, save({k: v.cpu().contiguous() for k, v in average.state_dict().items()})
+            )
 
     def _write(self, folder: Path) -> None:
         _save_network(self.network, folder / "unet")
@@ -354,11 +386,20 @@ class Trainer:
             for name, average in averages.items():
                 average.module.load_state_dict(load_network(folder / name).state_dict())
             self.optimizer.load_state_dict(state["optimizer"])
+            _lay_out(self.optimizer)
             if state["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
             raise damaged(folder, error) from error
         self.step = step
+
+    def _check_same_step(self) -> None:
+        found = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).unique().tolist()
+        if len(found) > 1:
+            raise CheckpointError(
+                f"the processes would resume from different steps, {found}: the run's folder {str(self.folder.root)!r} "
+                "must lie on a file system that all machines share"
+            )
 
 
 def _accelerator(recipe: Recipe, folder: RunFolder) -> "Accelerator":
@@ -366,17 +407,30 @@ def _accelerator(recipe: Recipe, folder: RunFolder) -> "Accelerator":
     utils = import_extra("accelerate.utils", "train")
     check_trackers(recipe.training.trackers)
     places = utils.ProjectConfiguration(project_dir=str(folder.root), logging_dir=str(folder.root / "trackers"))
+    earlier = import_extra("accelerate.state", "train").is_initialized()
     try:
         found: Accelerator = accelerate.Accelerator(
             mixed_precision=recipe.training.precision,
             log_with=list(recipe.training.trackers) or None,
             project_config=places,
+            # Parts are accumulated here, whatever the user's configuration of Accelerate says.
+            gradient_accumulation_plugin=utils.GradientAccumulationPlugin(num_steps=1),
         )
     except ValueError as error:
+        precision = recipe.training.precision
+        if earlier:
+            raise RecipeError(
+                f"training.precision {precision!r} is another than that of an earlier run in this process, and a "
+                "process has one: train the two in processes of their own"
+            ) from error
         raise RecipeError(
-            f"training.precision {recipe.training.precision!r} does not work on this device ({error}); set it to no "
-            "or bf16"
+            f"training.precision {precision!r} does not work on this device ({error}); set it to no or bf16"
         ) from error
+    if recipe.training.precision == "fp16" and found.scaler is None:
+        raise RecipeError(
+            f"training.precision 'fp16' needs loss scaling, which there is none of on {found.device}: set it to bf16 "
+            "or no, or train on a GPU"
+        )
     return found
 
 
@@ -385,18 +439,13 @@ def _profile(recipe: Recipe) -> ConstantDecay | HalfLife:
     return HalfLife(ema.halflife, ema.ramp_up) if isinstance(ema, HalfLifeSettings) else ConstantDecay(ema)
 
 
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give the state its parameters' memory layout (channels_last), as a fresh one has: another makes steps slow."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def _save_network(network: Any, folder: Path) -> None:
     network.save_pretrained(folder)
-
-
-def _fitting_parts(recipe: Recipe) -> tuple[Process, SpectralRegularizer | None]:
-    """The process and the spectral term, tried out now, not at the first step or the first samples, hours later."""
-    try:
-        process, regularizer = build_process(recipe.process), build_regularizer(recipe.regularizer)
-        if regularizer is not None:
-            blank = torch.zeros(1, *recipe.sample_shape)
-            regularizer.loss(blank, blank)
-        time_grid(process, recipe.sampling.steps, recipe.sampling.spacing)
-    except ValueError as error:
-        raise RecipeError(f"the recipe's parts do not fit each other: {error}") from error
-    return process, regularizer
