@@ -58,6 +58,13 @@ def test_a_run_without_checkpoints_may_start_again(tmp_path: Path):
     assert run.log() == []
 
 
+def test_a_file_is_no_place_for_a_run(tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RecipeError, match=r"file' is a file: choose another --out"):
+        RunFolder(tmp_path / "file").start(recipe())
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_no_run_folder(tmp_path: Path):
     with pytest.raises(RecipeError, match=r"is no run folder: it holds no recipe\.yaml"):
         RunFolder(tmp_path).recipe()

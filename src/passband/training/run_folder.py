@@ -75,6 +75,8 @@ class RunFolder:
             RecipeError: if a run is there already.
 
         """
+        if self.root.exists() and not self.root.is_dir():
+            raise RecipeError(f"a run's folder is wanted, and {str(self.root)!r} is a file: choose another --out")
         if checkpoints(self.checkpoints):
             raise RecipeError(
                 f"{str(self.root)!r} holds a run already: continue it with --resume, or choose another --out"
