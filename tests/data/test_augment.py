@@ -136,7 +136,8 @@ def test_beyond_its_border_the_image_is_reflected_about_the_outermost_pixels():
 def test_rotations_leave_a_radially_symmetric_image(angle):
     grid = torch.arange(33, dtype=torch.float64) - 16
     bump = torch.exp(-(grid[:, None] ** 2 + grid[None] ** 2) / (2 * 4.0**2))[None, None]
-    assert (warp(bump, turn(angle), still()) - bump).abs().max() < 0.03
+    inside = grid[:, None] ** 2 + grid[None] ** 2 <= 14**2  # beyond, the reflected border comes in
+    assert (warp(bump, turn(angle), still()) - bump)[..., inside].abs().max() < 0.03
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.25, 2.0])

@@ -274,7 +274,7 @@ def test_a_lost_checkpoint_is_named(file: Path, tmp_path: Path):
 
 def synthetic(**changes) -> dict:
     """Results of two arms with made-up numbers: seed 3 lacks the arm, seed 4 the baseline."""
-    values = {"none": {0: 5.0, 1: 7.0, 2: 6.5, 3: 9.0}, "haar": {0: 4.0, 1: 6.5, 2: 6.0, 4: 1.0}}
+    values = {"none": {0: 5.0, 1: 7.0, 2: 6.5, 3: 9.0}, "haar": {0: 4.2, 1: 6.25, 2: 5.75, 4: 1.0}}
     runs = [
         {"model": "vp", "arm": arm, "seed": seed, "steps": 5, "metrics": {"frechet": value, "lsd": None}}
         for arm, by_seed in values.items() for seed, value in by_seed.items()
@@ -300,7 +300,7 @@ def synthetic(**changes) -> dict:
 
 def test_the_paired_table_equals_numpy():
     none, haar = synthetic()["tables"]
-    values = {"none": np.array([5.0, 7.0, 6.5, 9.0]), "haar": np.array([4.0, 6.5, 6.0, 1.0])}
+    values = {"none": np.array([5.0, 7.0, 6.5, 9.0]), "haar": np.array([4.2, 6.25, 5.75, 1.0])}
     for entry in (none, haar):
         expected = values[entry["arm"]]
         assert entry["mean"] == pytest.approx(expected.mean())
@@ -319,17 +319,17 @@ def test_the_table_as_text():
     head, none, haar = grid_rows(results, "vp", 5)
     assert head == ["metric", "arm", "mean", "paired difference", "seeds", "paper"]
     assert none == ["Fréchet distance\N{NO-BREAK SPACE}↓", "none", "6.88 ± 0.83", "–", "4", "–"]
-    assert haar == ["", "haar", "4.4 ± 1.2", "−0.67 ± 0.17 (3 pairs)", "4", "1.9"]
-    assert "1 are better and 0 worse" in describe_grid(results)
+    assert haar == ["", "haar", "4.3 ± 1.2", "−0.767 ± 0.017 (3 pairs)", "4", "1.9"]
+    assert "1 are clearly better and 0 clearly worse" in describe_grid(results)
     text = grid_markdown(results)
-    assert "|  | haar | 4.4 ± 1.2 | −0.67 ± 0.17 (3 pairs) | 4 | 1.9 |" in text
+    assert "|  | haar | 4.3 ± 1.2 | −0.767 ± 0.017 (3 pairs) | 4 | 1.9 |" in text
     assert "Column paper: Table 1." in text
 
 
 def test_better_follows_the_direction():
     facts = {"metric": "recall", "title": "Recall", "better": "higher", "features": "f", "real": 9, "fake": 8}
     results = synthetic(metrics={"frechet": facts})
-    assert "0 are better and 1 worse" in describe_grid(results)
+    assert "0 are clearly better and 1 clearly worse" in describe_grid(results)
 
 
 def test_one_seed_judges_nothing():

@@ -138,7 +138,8 @@ def fetch(url: str, sha256: str | None = None) -> Path:
         try:
             torch.hub.download_url_to_file(url, str(path), progress=False)
         except (OSError, HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
+            # An HTTPError's reason lacks its number.
+            reason = error if hasattr(error, "code") else getattr(error, "reason", None) or error
             raise OSError(f"cannot download {url!r} ({reason}): check the address and the connection") from error
     try:
         checked_digest(path, sha256)
