@@ -69,7 +69,7 @@ class SampleCache:
         return {"budget": self.budget}
 
     def __setstate__(self, state: dict[str, int]) -> None:
-        self.__init__(state["budget"])  # type: ignore[misc]
+        self.__dict__.update(type(self)(state["budget"]).__dict__)
         self._pid = -1
 
 

@@ -54,11 +54,11 @@ class AugmentSettings(Settings):
     probability: float = Field(0.12, ge=0, le=1)
 
 
-class ImagesData(Settings):
-    """A folder or zip of images."""
+class PictureData(Settings):
+    """What all data sets of pictures have in common."""
 
-    name: Literal["images"] = "images"
-    path: Path
+    name: str
+    path: Path | str
     resolution: int = Field(64, ge=4)
     crop: Literal["center", "tile"] = "center"
     scale: float = Field(1.0, gt=0)
@@ -67,13 +67,20 @@ class ImagesData(Settings):
     subset: Literal["all", "train", "eval"] = "all"
     eval_share: float = Field(0.1, ge=0, le=1)
     limit: int | None = Field(None, ge=1)
-    labels: Literal["none", "json", "folder"] = "none"
     augment: AugmentSettings | None = None
     strict: bool = False
     workers: int = Field(0, ge=0)
 
 
-class HubData(Settings):
+class ImagesData(PictureData):
+    """A folder or zip of images."""
+
+    name: Literal["images"] = "images"
+    path: Path
+    labels: Literal["none", "json", "folder"] = "none"
+
+
+class HubData(PictureData):
     """A data set of the Hugging Face library: a folder that it saved, local files, or a name."""
 
     name: Literal["hub"]
@@ -81,17 +88,6 @@ class HubData(Settings):
     split: str = "train"
     image_column: str = "image"
     label_column: str | None = None
-    resolution: int = Field(64, ge=4)
-    crop: Literal["center", "tile"] = "center"
-    scale: float = Field(1.0, gt=0)
-    channels: Literal[1, 3] = 3
-    flip: bool = True
-    subset: Literal["all", "train", "eval"] = "all"
-    eval_share: float = Field(0.1, ge=0, le=1)
-    limit: int | None = Field(None, ge=1)
-    augment: AugmentSettings | None = None
-    strict: bool = False
-    workers: int = Field(0, ge=0)
 
 
 class CheckerboardData(Settings):
