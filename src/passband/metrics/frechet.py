@@ -1,6 +1,5 @@
 """Fréchet distance between Gaussians fitted to features (FID, where these are Inception's), and its limit."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,14 +9,13 @@ from torch import Tensor
 from passband._checks import check_integer
 from passband._seeds import seed_for
 from passband.metrics.features import FeatureExtractor
+from passband.metrics.sides import RealAndFake
 from passband.metrics.statistics import FeatureStatistics
 from passband.metrics.store import (
     FeatureStore,
     check_enough,
     check_features,
     check_same_features,
-    join_states,
-    part_of,
 )
 
 
@@ -109,7 +107,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     return sum(_terms(a, b))
 
 
-class FrechetDistance:
+class FrechetDistance(RealAndFake):
     """Fréchet distance of generated from real samples, streamed: any number of samples, constant memory.
 
     Args:
@@ -129,6 +127,9 @@ class FrechetDistance:
         (4.0, 64)
 
     """
+
+    real: FeatureStatistics
+    fake: FeatureStatistics
 
     def __init__(self, features: FeatureExtractor | str = "", *, real: FeatureStatistics | None = None) -> None:
         self.real = FeatureStatistics(features, name="real features")
@@ -150,26 +151,6 @@ class FrechetDistance:
             self.real.update(real)
         if fake is not None:
             self.fake.update(fake)
-
-    def merge(self, other: "FrechetDistance") -> "FrechetDistance":
-        """Add what another one has seen (another rank's, for instance), and return self."""
-        self.real.merge(other.real)
-        self.fake.merge(other.fake)
-        return self
-
-    def reset(self) -> None:
-        """Forget all samples, real ones included."""
-        self.real.reset()
-        self.fake.reset()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The state as a flat dictionary of tensors."""
-        return join_states(real=self.real.state_dict(), fake=self.fake.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the state by one of [`state_dict`][passband.metrics.FrechetDistance.state_dict]."""
-        self.real.load_state_dict(part_of(state, "real"))
-        self.fake.load_state_dict(part_of(state, "fake"))
 
     def compute(self) -> FrechetResult:
         """The distance between all real and all generated samples seen so far.

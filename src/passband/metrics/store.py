@@ -9,6 +9,7 @@ from torch import Tensor
 
 from passband._checks import check_floating, check_integer
 from passband.metrics.features import FeatureExtractor
+from passband.metrics.sides import RealAndFake
 
 DEFAULT_SAMPLES = 50_000
 
@@ -255,7 +256,7 @@ def _hash(indices: np.ndarray, seed: int) -> np.ndarray:
     return x.view(np.int64)
 
 
-class StorePair:
+class StorePair(RealAndFake):
     """Real and generated features of one extractor, kept side by side; the base of the metrics that need both.
 
     Args:
@@ -264,6 +265,9 @@ class StorePair:
         seed: of the choice of samples, and of what a metric draws.
 
     """
+
+    real: FeatureStore
+    fake: FeatureStore
 
     def __init__(self, features: FeatureExtractor | str = "", *, max_samples: int, seed: int = 0) -> None:
         self.features_name = features_name(features)
@@ -298,26 +302,6 @@ class StorePair:
         if fake is not None:
             self.fake.update(fake, fake_indices)
 
-    def merge(self, other: "StorePair") -> "StorePair":
-        """Add what another one has seen (another rank's, for instance), and return self."""
-        self.real.merge(other.real)
-        self.fake.merge(other.fake)
-        return self
-
-    def reset(self) -> None:
-        """Forget all samples."""
-        self.real.reset()
-        self.fake.reset()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The state as a flat dictionary of tensors."""
-        return join_states(real=self.real.state_dict(), fake=self.fake.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the state by one of `state_dict`."""
-        self.real.load_state_dict(part_of(state, "real"))
-        self.fake.load_state_dict(part_of(state, "fake"))
-
     def kept(self, needed: int, metric: str, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Real and generated features, in float32 on a device, at least `needed` of each."""
         for store in (self.real, self.fake):
@@ -335,13 +319,3 @@ def check_enough(metric: str, name: str, count: int, needed: int) -> None:
     """Raise ValueError if there are fewer samples than a metric needs."""
     if count < needed:
         raise ValueError(f"{metric} needs at least {needed} {name}, got {count}; add samples with update")
-
-
-def join_states(**parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """States under their part's name and a dot."""
-    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
-
-
-def part_of(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """One part of `join_states`."""
-    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
