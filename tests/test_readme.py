@@ -9,16 +9,19 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
+import passband
 from passband.data import save_image
+from passband.forcing import attached
+from passband.models import EDMUNet
 from passband.regularization import amplitude_phase_loss
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+SPECTRAL, FORCING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
 def test_the_three_lines_run_as_written_in_a_diffusers_loop(prediction: str) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     noise_scheduler = DDPMScheduler(prediction_type=prediction)
     images, noise = torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16)
     timesteps = torch.tensor([100, 500])
@@ -27,7 +30,7 @@ def test_the_three_lines_run_as_written_in_a_diffusers_loop(prediction: str) -> 
     loss = torch.zeros(())
     names = {"noise_scheduler": noise_scheduler, "noisy": noisy, "model_pred": model_pred, "timesteps": timesteps}
     names |= {"images": images, "loss": loss}
-    exec(code, names)
+    exec(SPECTRAL, names)
     # The scheduler's own clean estimate, one sample at a time.
     scheduler = DDPMScheduler(prediction_type=prediction, clip_sample=False)
     estimates = [
@@ -43,15 +46,20 @@ def test_the_three_lines_run_as_written_in_a_diffusers_loop(prediction: str) -> 
 
 
 def test_the_three_lines_also_serve_a_flow() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     noise_scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     images, noise = torch.randn(2, 4, 16, 16), torch.randn(2, 4, 16, 16)
     timesteps = noise_scheduler.timesteps[torch.tensor([10, 900])]
     noisy = noise_scheduler.scale_noise(images, timesteps, noise)
     names = {"noise_scheduler": noise_scheduler, "noisy": noisy, "model_pred": noise - images, "timesteps": timesteps}
     names |= {"images": images, "loss": torch.zeros(())}
-    exec(code, names)
+    exec(SPECTRAL, names)
     assert names["loss"].item() == pytest.approx(0, abs=1e-6)  # a perfect velocity gives the clean sample
+
+
+def test_the_one_line_forces_a_denoiser() -> None:
+    names = {"passband": passband, "process": passband.Flow(data_at=1), "model": EDMUNet(16, 1, model_channels=8)}
+    exec(FORCING, names)
+    assert attached(names["model"]) is not None
 
 
 def test_every_file_that_the_readme_links_to_exists() -> None:

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from passband.forcing import SpectralForcing
     from passband.integrations import process_from_scheduler
     from passband.metrics import SpectrumDistance
     from passband.process import EDM, VP, Flow
@@ -32,6 +33,7 @@ __all__ = [
     "WaveletLoss",
     "FocalFrequencyLoss",
     "SpectralRegularizer",
+    "SpectralForcing",
     "sample",
     "radial_psd",
     "SpectrumDistance",
@@ -48,6 +50,7 @@ _LAZY = {
     "WaveletLoss": "passband.regularization",
     "FocalFrequencyLoss": "passband.regularization",
     "SpectralRegularizer": "passband.regularization",
+    "SpectralForcing": "passband.forcing",
     "sample": "passband.sampling",
     "radial_psd": "passband.transforms",
     "SpectrumDistance": "passband.metrics",

@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from passband.cli.compare import compare
 from passband.data import ImageFolder, save_image
-from passband.metrics import log_spectral_distance
+from passband.forcing import LinearFront
+from passband.metrics import log_spectral_distance, measure_power_law, passed_power
 from passband.transforms import radial_psd
 
 SIDE = 16
@@ -40,6 +41,13 @@ def mean_psd(path: Path, **options: object) -> torch.Tensor:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("images")
     return folder(root / "real", 65, 0.25), folder(root / "fake", 10, 0.125, seed=1)
+
+
+@pytest.fixture(autouse=True)
+def front_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures of the fronts are drawn in one test only; tests/reports/test_front.py looks at them."""
+    if request.node.name != "test_the_power_law_and_the_fronts_are_those_of_the_real_images":
+        monkeypatch.setattr("passband.reports.front._draw", lambda *_: [])
 
 
 def test_numbers_equal_a_direct_computation(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -122,6 +130,9 @@ def test_broken_image_is_left_out_counted_and_named(folders: tuple[Path, Path], 
     [
         (["--crop", "tiles"], ValueError, "did you mean 'tile'"),
         (["--channels", "2"], ValueError, "channels must be 1"),
+        (["--process", "flows"], ValueError, "did you mean 'flow'"),
+        (["--kappa", "0"], ValueError, "kappa"),
+        (["--window", "9"], ValueError, "tile"),
     ],
 )
 def test_unknown_options_are_clear_errors(folders, tmp_path: Path, options, error, message: str) -> None:
@@ -162,3 +173,54 @@ def test_tiles_of_photographs_lose_high_frequencies_to_a_blur(shared: Path, tmp_
     assert abs(biases[0]) < 0.5
     assert biases[-1] < biases[-2] < biases[0]
     assert numbers["exponent"]["fake"] > numbers["exponent"]["real"] > 1.5
+
+
+def test_the_power_law_and_the_fronts_are_those_of_the_real_images(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    real, fake = folders
+    result = run(real, fake, "--out", tmp_path, "--batch-size", 7, "--process", "vp", "--kappa", 60)
+    assert result.exit_code == 0, result.output
+    fronts = json.loads((tmp_path / "results.json").read_text())["fronts"]
+    data = ImageFolder(real, SIDE)
+    expected = measure_power_law(torch.stack([data[i] for i in range(len(data))]))
+    assert fronts["real"]["beta"] == pytest.approx(expected.beta, rel=1e-4)
+    assert fronts["real"]["power"] == pytest.approx(expected.power.tolist(), rel=1e-4)
+    assert fronts["fake"]["count"] == 10
+    assert (fronts["process"], fronts["kappa"], fronts["window"]) == ("VP", 60, None)
+    passed = passed_power(LinearFront(), torch.tensor([0.5]), expected, kappa=60)
+    assert fronts["fronts"]["linear"]["noise"][2] == pytest.approx(float(passed.noise), rel=1e-4)
+    assert "Fronts of Spectral Forcing on the real images" in result.output
+    assert "The power of the real images goes as" in result.output
+    assert "Which front fits the data" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert (tmp_path / "figures" / "front-plane.svg").is_file()
+
+
+def test_gray_images_in_windows_name_the_recipe_s_forcing(tmp_path: Path) -> None:
+    steps = torch.randn(40, 1, 32, 32, generator=torch.Generator().manual_seed(0)).cumsum(2).cumsum(3)
+    (tmp_path / "real").mkdir()
+    for i, image in enumerate(steps / steps.abs().amax((1, 2, 3), keepdim=True)):
+        save_image(image, tmp_path / "real" / f"{i:02d}.png")
+    options = ("--channels", 1, "--window", 16, "--exact")
+    result = run(tmp_path / "real", tmp_path / "real", "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    fronts = json.loads((tmp_path / "out" / "results.json").read_text())["fronts"]
+    assert fronts["real"]["size"] == [16, 16]
+    assert fronts["recipe"] in result.output
+    assert fronts["recipe"].endswith("size: 16}, window: 16, exact: true}")
+
+
+@pytest.mark.parametrize(
+    ("contrast", "count", "side", "reason"),
+    [(0.0, 3, 16, "constant"), (0.25, 1, 16, "at least 2 real images"), (0.25, 3, 4, "at least 8 frequencies")],
+)
+def test_images_without_a_power_law_are_still_compared(
+    tmp_path: Path, contrast: float, count: int, side: int, reason: str
+) -> None:
+    real = folder(tmp_path / "real", count, contrast, size=(side, side))
+    fake = folder(tmp_path / "fake", 3, 0.25, size=(side, side), seed=1)
+    result = run(real, fake, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert reason in result.output
+    numbers = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert reason in numbers["fronts"]["real"]["left_out"]
+    assert numbers["count"]["real"] == count
+    assert reason in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")

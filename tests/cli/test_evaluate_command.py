@@ -52,13 +52,13 @@ def test_options_reach_the_settings(passband, run: Path, photos: Path, tmp_path:
 
     monkeypatch.setattr(Evaluator, "evaluate", remember)
     options = ["--features", "a.pt", "--features", "b.pt", "--metrics", "lsd, kid", "--seed", 3, "--solver", "heun"]
-    more = ["--real", photos, "--limit", 5, "--last-weights", "--checkpoint", 2, "--real-stats", "s", "--out", "o"]
+    more = ["--real", photos, "--limit", 5, "--weights", "last", "--checkpoint", 2, "--real-stats", "s", "--out", "o"]
     passband("evaluate", run, *options, *more)
     settings = seen["settings"]
     assert settings.features == ("a.pt", "b.pt")
     assert settings.metrics == ("kid", "lsd")
     assert (settings.count, settings.seed, settings.solver, settings.limit) == (50_000, 3, "heun", 5)
-    assert (settings.averaged, settings.real) == (False, photos)
+    assert (settings.weights, settings.real) == ("last", photos)
     assert (seen["arguments"], seen["step"], seen["stats"]) == ((run, Path("o")), 2, Path("s"))
 
 

@@ -52,7 +52,7 @@ def test_what_is_there_is_kept_and_the_rest_is_drawn(passband, run: Path):
 
 
 @pytest.mark.bad_input
-@pytest.mark.parametrize("change", [["--steps", 3], ["--solver", "heun"], ["--last-weights"]])
+@pytest.mark.parametrize("change", [["--steps", 3], ["--solver", "heun"], ["--weights", "last"]])
 def test_samples_of_other_settings_are_not_mixed_in(passband, run: Path, tmp_path: Path, change: list[object]):
     assert passband("sample", run, "--count", 1).status == 0
     result = passband("sample", run, "--count", 2, *change)
@@ -80,7 +80,7 @@ def test_the_settings_are_noted(passband, run: Path):
     passband("sample", run, "--count", 1)
     noted = json.loads((run / FOLDER / "settings.json").read_text())
     assert noted == {
-        "run": str(run), "step": 2, "averaged": True, "steps": 2, "solver": "euler", "spacing": None, "clip": None
+        "run": str(run), "step": 2, "weights": "ema", "steps": 2, "solver": "euler", "spacing": None, "clip": None
     }  # fmt: skip
 
 

@@ -22,8 +22,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from passband.integrations._import_folder import FILES
 from passband.integrations.edm import (
-    FILES,
     CheckpointFormatError,
     UnsafeCheckpointError,
     import_edm,

@@ -57,7 +57,7 @@ RESULTS = {
         entry("lsd", "Log-spectral distance (dB)", math.nan),
     ],
     "samples": {
-        "run": "/runs/<b>trial", "step": 2000, "averaged": True, "seeds": [5, 3404], "solver": "heun", "steps": 18,
+        "run": "/runs/<b>trial", "step": 2000, "weights": "ema", "seeds": [5, 3404], "solver": "heun", "steps": 18,
         "nfe": 35, "spacing": None, "clip": None, "classes": 10,
     },
     "real": "photos.zip",

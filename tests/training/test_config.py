@@ -74,6 +74,24 @@ def test_recipes_of_edm_load(name: str, tmp_path: Path):
     assert load_recipe(write(tmp_path, recipe.to_yaml())) == recipe
 
 
+JIT_RECIPES = sorted((RECIPES[0].parent / "jit").glob("jit-*.yaml"))
+
+
+@pytest.mark.parametrize("path", JIT_RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_jit_load(path: Path, tmp_path: Path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert (recipe.model.name, recipe.loss.space) == ("jit", "velocity")
+    assert (recipe.forcing is not None) == path.stem.endswith("-forcing")
+    assert load_recipe(write(tmp_path, recipe.to_yaml())) == recipe
+
+
+def test_there_are_recipes_of_jit_with_and_without_forcing():
+    names = {path.stem for path in JIT_RECIPES}
+    published = {f"jit-{size}-imagenet256{forcing}" for size in ("b16", "b32", "700m") for forcing in ("", "-forcing")}
+    assert published | {"jit-mnist", "jit-photos32", "jit-photos64"} == names
+
+
 def test_there_are_recipes_for_every_process():
     assert {load_recipe(path).process.name for path in RECIPES} == {"vp", "edm", "flow"}
 

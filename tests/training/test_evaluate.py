@@ -132,7 +132,7 @@ def test_the_results_say_what_they_are_of(evaluated, finished: Path):
             assert (entry["features"], entry["resize"]) == (SCORED.name, "none")
     samples = results["samples"]
     assert samples["run"] == str(finished)
-    assert (samples["step"], samples["averaged"], samples["seeds"]) == (6, True, [0, 39])
+    assert (samples["step"], samples["weights"], samples["seeds"]) == (6, "ema", [0, 39])
     assert (samples["solver"], samples["steps"], samples["nfe"]) == ("euler", 2, 2)
     assert results["seconds"] >= 0
     assert results["versions"]["torch"] == torch.__version__

@@ -121,6 +121,7 @@ def test_shares_are_disjoint_and_whole(file: Path):
         (["evaluate.metrics=[fid]"], r"evaluate\.metrics"),
         (["optimizer.rl=1"], r"model 'model', arm 'none': .*unknown key 'rl'"),
         (["arms.a/b=[]"], r"the names of models and arms become folders, which 'a/b' cannot be"),
+        (["heat_map={rows: [model], columns: [a]}"], r"unknown model in heat_map: got 'model-a'"),
         (["paper={source: x, values: {model: {none: {5: {fid: 2}}}}}"], r"unknown metric in paper: got 'fid'"),
         (["recipe=nowhere.yaml"], r"there is no recipe at .*nowhere\.yaml"),
     ],
@@ -347,8 +348,10 @@ def test_the_report_of_a_grid(finished_grid: tuple[Path, dict], tmp_path: Path):
     assert "After 2 training steps" in (tmp_path / "table.md").read_text()
     source = page.read_text(encoding="utf-8")
     assert "passband grid trial.yaml" in source
-    assert source.count("<img") == 1
-    assert [file.name for file in sorted((tmp_path / "figures").iterdir())] == ["model-lsd-0.png", "model-lsd-0.svg"]
+    assert source.count("<img") == 2
+    names = ["model-lsd-0-steps", "model-lsd-0"]
+    found = [file.name for file in sorted((tmp_path / "figures").iterdir())]
+    assert found == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
 
 
 def test_a_grid_without_results_has_a_report(file: Path, tmp_path: Path):

@@ -214,7 +214,7 @@ def test_a_pretrained_unet_must_fit(tmp_path: Path):
     learned = {"in_channels": 1, "out_channels": 2, "block_out_channels": (8,), "norm_num_groups": 4}
     blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "add_attention": False}
     UNet2DModel(sample_size=16, **learned, **blocks).save_pretrained(tmp_path / "two")
-    with pytest.raises(ValueError, match="gives 2 channels for 1: one that learns the variance"):
+    with pytest.raises(ValueError, match="gives 2 channels for 1, expected 1: one that learns the variance"):
         build_network(SMALL.model_copy(update={"pretrained": tmp_path / "two"}), SHAPE, seed=0)
 
 

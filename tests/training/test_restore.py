@@ -15,7 +15,7 @@ from passband.training import CheckpointError, RecipeError, Trainer, restore
 def test_restored_networks_sample_as_the_trainer_does(finished: Path, tiny, tmp_path: Path):
     trainer = Trainer(tiny(), shutil.copytree(finished, tmp_path / "run"), resume=True)
     for averaged in (True, False):
-        found = restore(finished, averaged=averaged)
+        found = restore(finished, weights="ema" if averaged else "last")
         assert found.step == 6
         assert not found.model.training
         assert isinstance(found.process, VP)

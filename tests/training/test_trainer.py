@@ -318,7 +318,7 @@ def test_snapshots_make_averages_of_any_width(tiny, tmp_path: Path):
     stored = snapshots(tmp_path)
     assert [(found.std, found.images) for found in stored[:4]] == [(0.05, 4), (0.1, 4), (0.05, 8), (0.1, 8)]
     assert len(stored) == 24
-    tracked = trainer.power_averages[0.1].state_dict()
+    tracked = trainer.averages["power-0.1"].state_dict()
     for name, value in reconstruct(stored, std=0.1).items():
         torch.testing.assert_close(value, tracked[name], rtol=1e-4, atol=1e-5)
 
@@ -339,7 +339,7 @@ def test_snapshots_of_another_memory_layout(tiny, tmp_path: Path):
     trainer = Trainer(tiny(training=settings), tmp_path)
     trainer.train()
     found = load_file(snapshots(tmp_path)[-1].weights)
-    assert same(found, trainer.power_averages[0.1].state_dict())
+    assert same(found, trainer.averages["power-0.1"].state_dict())
 
 
 def test_bfloat16(tiny, tmp_path: Path):

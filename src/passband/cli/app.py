@@ -10,6 +10,7 @@ from passband.cli.compare import compare
 from passband.cli.data import app as data
 from passband.cli.demo import demo
 from passband.cli.evaluate import evaluate
+from passband.cli.generate import generate
 from passband.cli.grid import grid
 from passband.cli.import_checkpoint import app as import_app
 from passband.cli.sample import sample
@@ -44,6 +45,7 @@ def options(
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("sample")(sample)
+app.command("generate")(generate)
 app.command("evaluate")(evaluate)
 app.command("grid")(grid)
 app.command("average")(average)

@@ -1,6 +1,6 @@
 """`passband compare REAL FAKE`: is the spectrum of generated images right, and where is it not?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -11,12 +11,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import Tensor
 
+from passband._checks import check_choice
 from passband.data import ImageFolder
-from passband.metrics import MeanPSD, SpectrumDistance, SpectrumResult
-from passband.reports import compare_report, describe
+from passband.forcing.operator import check_kappa
+from passband.metrics import MeanPSD, PowerLawMeasure, PowerLawResult, SpectrumDistance, SpectrumResult
+from passband.process import EDM, VP, Flow, Process
+from passband.reports import FrontReport, compare_report, describe, recipe_line
 from passband.reports.compare import halves_difference, image_notes, signed, span
+from passband.reports.front import describe_law, front_columns, front_rows
 
 THUMBNAILS = 24
+PROCESSES: Mapping[str, Callable[[], Process]] = {"flow": lambda: Flow(data_at=1), "vp": VP, "edm": EDM}
 
 
 def compare(
@@ -37,13 +42,23 @@ def compare(
     floor: Annotated[
         float, typer.Option(min=0.0, help="Share of the real mean power added to both before the logarithm.")
     ] = 1e-4,
+    process: Annotated[
+        str, typer.Option(help="Noising process whose time is shown beside the fronts: flow, vp or edm.")
+    ] = "flow",
+    kappa: Annotated[float, typer.Option(help="Steepness of Spectral Forcing's mask, for the fronts.")] = 30.0,
+    window: Annotated[
+        int | None, typer.Option(min=8, help="Side of Spectral Forcing's windows.", show_default="whole images")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Spectral Forcing's exact variant, for the fronts.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
 ) -> None:
     """Compare the power spectra of two folders of images.
 
-    Prints the log-spectral distance per octave and overall and the power-law exponents; writes a page (index.html), its
-    figures and the numbers (results.json).
+    Prints the log-spectral distance per octave and overall, the power law of both and what it means for Spectral
+    Forcing's fronts; writes a page (index.html), its figures and the numbers (results.json).
     """
+    check_choice("process", process, PROCESSES)
+    check_kappa(kappa)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the report")
     side = _side_of(fake) if resolution is None else resolution
@@ -61,7 +76,7 @@ def compare(
                 progress=lambda done, total, task=task: progress.update(task, completed=done, total=total),  # type: ignore[misc]
             )
             progress.remove_task(task)
-            measured[name] = _measure(name, data, batch_size, progress)
+            measured[name] = _measure(name, data, batch_size, window, progress)
     distance = SpectrumDistance(floor)
     for half in measured["real"].halves:
         distance.real.merge(half)
@@ -70,6 +85,14 @@ def compare(
     result = distance.compute()
     reference = halves_difference(measured["real"].halves, floor)
     notes = [*measured["real"].notes, *measured["fake"].notes]
+    fronts = FrontReport(
+        measured["real"].law,
+        measured["fake"].law,
+        process=PROCESSES[process](),
+        kappa=kappa,
+        window=window,
+        exact=exact,
+    )
     page = compare_report(
         result,
         measured["real"].thumbnails,
@@ -78,12 +101,19 @@ def compare(
         reference=reference,
         settings={"real from": str(real), "fake from": str(fake), "crop": crop, "limit": limit or "none"},
         notes=notes,
+        fronts=fronts,
     )
-    _print(result, reference, notes, page)
+    console = Console()
+    _print(console, result, reference)
+    _print_fronts(console, fronts)
+    for note in notes:
+        console.print(note, style="yellow", markup=False)
+    console.print(f"Page: {page}", markup=False, soft_wrap=True)
 
 
 class _Measured(NamedTuple):
     halves: tuple[MeanPSD, MeanPSD]  # images in turn, so that both hold the same mix of sources
+    law: PowerLawResult | str  # why there is none
     thumbnails: Tensor
     notes: list[str]
 
@@ -93,20 +123,30 @@ def _side_of(path: Path) -> int:
     return min(ImageFolder(path, 1, limit=1).sizes[0])
 
 
-def _measure(name: str, data: ImageFolder, batch_size: int, progress: Progress) -> _Measured:
+def _measure(name: str, data: ImageFolder, batch_size: int, window: int | None, progress: Progress) -> _Measured:
     task = progress.add_task(f"{name}: measuring", total=len(data))
     shown = {round(i * (len(data) - 1) / (THUMBNAILS - 1)) for i in range(THUMBNAILS)}
     halves = MeanPSD(f"{name} images"), MeanPSD(f"{name} images")
+    law = PowerLawMeasure(window=window, name=f"{name} images")
     thumbnails: list[Tensor] = []
     for batch in _batches(data, batch_size, lambda: progress.advance(task)):
         images = torch.stack([image for _, image in batch])
         first = (halves[0].count + halves[1].count) % 2
         halves[first].update(images[::2])
         halves[1 - first].update(images[1::2])
+        law.update(images)
         thumbnails += [image for index, image in batch if index in shown]
     if not thumbnails:  # all of the chosen ones are broken
         thumbnails = list(images[:THUMBNAILS])
-    return _Measured(halves, torch.stack(thumbnails), image_notes(name, data))
+    return _Measured(halves, _law_or_reason(law), torch.stack(thumbnails), image_notes(name, data))
+
+
+def _law_or_reason(measure: PowerLawMeasure) -> PowerLawResult | str:
+    """The power law; images that have none can still be compared."""
+    try:
+        return measure.compute()
+    except ValueError as error:
+        return str(error)
 
 
 def _batches(data: ImageFolder, batch_size: int, advance: Callable[[], None]) -> Iterator[list[tuple[int, Tensor]]]:
@@ -132,8 +172,7 @@ def _progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def _print(result: SpectrumResult, reference: Tensor | None, notes: list[str], page: Path) -> None:
-    console = Console()
+def _print(console: Console, result: SpectrumResult, reference: Tensor | None) -> None:
     table = Table(title="Log-spectral distance, fake against real", title_justify="left")
     table.add_column("radius (cycles per image)")
     table.add_column("distance (dB)", justify="right")
@@ -148,6 +187,18 @@ def _print(result: SpectrumResult, reference: Tensor | None, notes: list[str], p
         f"({result.real_count:,} and {result.fake_count:,} images)."
     )
     console.print(describe(result, reference))
-    for note in notes:
-        console.print(note, style="yellow", markup=False)
-    console.print(f"Page: {page}", markup=False, soft_wrap=True)
+
+
+def _print_fronts(console: Console, fronts: FrontReport) -> None:
+    rows = front_rows(fronts)
+    if rows:
+        table = Table(title="\nFronts of Spectral Forcing on the real images", title_justify="left")
+        for column, text in zip(front_columns(fronts), rows[0], strict=True):
+            table.add_column(column, justify="right" if text[0].isdigit() else "left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(describe_law(fronts), markup=False)
+    line = recipe_line(fronts)
+    if line:
+        console.print(f"As a recipe's forcing:\n{line}", markup=False, highlight=False, soft_wrap=True)

@@ -20,3 +20,18 @@ def report_skipped(dataset: object) -> None:
         console.print(f"  {image.name}: {image.reason}", markup=False)
     if len(skipped) > _NAMED:
         console.print(f"  and {len(skipped) - _NAMED} more")
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """(I, N) of `I/N`, a share of the work.
+
+    Raises:
+        ValueError: if it is none.
+
+    """
+    index, slash, count = text.partition("/")
+    if not slash or not index.isdecimal() or not count.isdecimal():
+        raise ValueError(f"--share takes I/N, such as 2/4 on the second of four machines; got {text!r}")
+    if not 1 <= int(index) <= int(count):
+        raise ValueError(f"--share takes I/N with I from 1 to N, got {text!r}")
+    return int(index), int(count)

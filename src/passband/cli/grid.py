@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from passband.cli.console import console
+from passband.cli.console import console, parse_share
 from passband.metrics import load_features
 from passband.reports.grid import describe_grid, grid_notes, grid_report, metric_tables
 from passband.training import TrainingInterrupted
@@ -50,7 +50,7 @@ def grid(
     if not table:
         if ranks.is_first:
             _check_reachable(found)
-        _run(found, root, _share(share), ranks)
+        _run(found, root, parse_share(share), ranks)
     ranks.wait()
     if ranks.is_first:
         results = collect(found, root)
@@ -97,13 +97,6 @@ def _run(found: Grid, root: Path, share: tuple[int, int], ranks: Ranks) -> None:
     except (TrainingInterrupted, KeyboardInterrupt):
         console.print("\ninterrupted; the same command continues")
         raise typer.Exit(130) from None
-
-
-def _share(text: str) -> tuple[int, int]:
-    index, slash, count = text.partition("/")
-    if not slash or not index.isdecimal() or not count.isdecimal():
-        raise ValueError(f"--share takes I/N, such as 2/4 on the second of four machines; got {text!r}")
-    return int(index), int(count)
 
 
 def _print(results: Mapping[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """`passband import`: checkpoints of other projects, as safetensors and JSON."""
 
+import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
@@ -10,7 +12,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from passband.cli.console import console
 from passband.integrations._download import is_url
+from passband.integrations._jit_shapes import size_name
 from passband.integrations.edm import Imported, import_edm
+from passband.integrations.jit import FORCINGS, WEIGHTS, Choices, import_jit
+from passband.integrations.jit import Imported as ImportedJiT
 
 app = typer.Typer(
     help="Turn a checkpoint of another project into safetensors and JSON, without running anything in it.",
@@ -50,6 +55,44 @@ def edm(
     _report(found, folder)
 
 
+@app.command("jit")
+def jit(
+    source: Annotated[str, typer.Argument(help="The .pth file: a path or an address.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: runs/NAME-OF-THE-FILE.")] = None,
+    weights: Annotated[str | None, typer.Option(help=f"{', '.join(WEIGHTS)}; default: the first there is.")] = None,
+    forcing: Annotated[
+        str, typer.Option(help=f"{', '.join(FORCINGS)}; auto: linear, where the first projection is linear.")
+    ] = "auto",
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Side in pixels, where the file leaves it open.")
+    ] = None,
+    context_start: Annotated[
+        int | None, typer.Option(min=0, help="Block where the class tokens enter, for a size of your own.")
+    ] = None,
+    noise_scale: Annotated[
+        float | None, typer.Option(help="Of the training's noise; default: recorded, else 1, and 2 from 512 pixels.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="The hash that the file must have.")] = None,
+) -> None:
+    """Import a checkpoint of JiT or of Spectral Forcing.
+
+    Such a file is one of torch.save. Only its weights and plain values are read, and of the weights only those that
+    are asked for; a file that asks for more is refused.
+    """
+    folder = out or Path("runs") / _stem(source)
+    choices = Choices(weights, forcing, image_size, context_start, noise_scale)
+    with _progress(disable=not is_url(source)) as progress:
+        task = progress.add_task("downloading", visible=False)
+        found = import_jit(
+            source,
+            folder,
+            choices,
+            sha256=sha256,
+            progress=lambda done, total: progress.update(task, completed=done, total=total, visible=True),
+        )
+    _report_jit(found, folder)
+
+
 def _stem(source: str) -> str:
     name = unquote(urlsplit(source).path) if is_url(source) else source
     stem = PurePosixPath(Path(name).name).stem
@@ -73,12 +116,43 @@ def _report(found: Imported, folder: Path) -> None:
         else "nothing",
         "sha256": read.sha256,
     }
+    _print(lines, folder, _settings(found, folder))
+
+
+def _report_jit(found: ImportedJiT, folder: Path) -> None:
+    read, config = found.checkpoint, found.checkpoint.config
+    name, side, forcing = size_name(config), config["input_size"], read.forcing
+    front = "" if forcing is None else ", ".join(f"{key} {value}" for key, value in forcing["front"].items())
+    others = [entry for entry in read.entries if entry != read.entry]
+    lines = {
+        "network": f"{'JiT' if name is None else f'JiT-{name}'}: {config['depth']} blocks of width "
+        f"{config['hidden_size']}, patches of {config['patch_size']}, {found.parameters:,} parameters",
+        "images": f"{side} x {side}, {config['in_channels']} channels",
+        "classes": str(config["num_classes"] or "none"),
+        "prediction": "a clean image and a velocity" if "hybrid" in read.process else "the clean image",
+        "forcing": f"{front}, kappa {forcing['kappa']}" if forcing else "none",
+        "noise": f"of scale {read.process.get('noise_scale', 1)}",
+        "taken": "the weights" if read.entry is None else repr(read.entry),
+        "set aside": ", ".join(others) or "nothing",
+        "sha256": read.sha256,
+    }
+    settings: dict[str, object] = {"model.name": "jit", "model.pretrained": folder}
+    settings |= {f"process.{key}": _as_yaml(value) for key, value in read.process.items()}
+    settings |= {"data.resolution": side, "data.channels": config["in_channels"]}
+    if config["num_classes"]:
+        settings["model.class_conditional"] = "true"
+    if forcing is not None:
+        settings["forcing"] = _as_yaml(forcing)
+    _print(lines, folder, _joined(settings))
+
+
+def _print(lines: dict[str, str], folder: Path, settings: str) -> None:
     console.print(f"Imported {str(folder)!r}", markup=False)
     for name, text in lines.items():
         console.print(f"  {name:<16}{text}", markup=False)
     console.print("Next:")
     console.print(f"  passband sample {shlex.quote(str(folder))}", markup=False)
-    console.print(f"  passband train RECIPE {_settings(found, folder)}", markup=False)
+    console.print(f"  passband train RECIPE {settings}", markup=False)
 
 
 def _settings(found: Imported, folder: Path) -> str:
@@ -93,6 +167,14 @@ def _settings(found: Imported, folder: Path) -> str:
     }
     if config["label_dim"]:
         settings |= {"model.class_conditional": "true", "data.labels": "json"}
+    return _joined(settings)
+
+
+def _as_yaml(value: object) -> object:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _joined(settings: Mapping[str, object]) -> str:
     return " ".join(shlex.quote(f"{key}={value}") for key, value in settings.items())
 
 

@@ -10,7 +10,7 @@ from passband.cli.console import console
 from passband.sampling import SOLVERS
 from passband.training.draw import Drawing
 from passband.training.ranks import Ranks
-from passband.training.restore import restore
+from passband.training.restore import guided, restore
 
 
 def sample(
@@ -23,7 +23,12 @@ def sample(
     solver: Annotated[str | None, typer.Option(help=f"{', '.join(SOLVERS)}; default: the recipe's.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples at once; changes no sample.")] = 32,
     checkpoint: Annotated[int | None, typer.Option(help="Step of the checkpoint; default: the newest.")] = None,
-    last_weights: Annotated[bool, typer.Option("--last-weights", help="Not the averaged (EMA) weights.")] = False,
+    weights: Annotated[str, typer.Option(help="ema, another average (ema2), or last: those of the last step.")] = "ema",
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; default: the recipe's.")] = None,
+    forcing: Annotated[
+        str, typer.Option(help="Spectral Forcing: recorded (as it was trained), none, or linear (the published one).")
+    ] = "recorded",
+    insist: Annotated[bool, typer.Option("--insist", help="With another forcing than it was trained with.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the fastest there is.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the images; default: RUN/samples/step-STEP.")] = None,
 ) -> None:
@@ -34,8 +39,8 @@ def sample(
     """
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the samples")
-    found = restore(run, step=checkpoint, averaged=not last_weights)
-    drawing = Drawing(found, run, not last_weights, steps, solver, batch_size)
+    found = restore(run, step=checkpoint, weights=weights, forcing=forcing, insist=insist)
+    drawing = Drawing(guided(found, guidance), run, steps, solver, batch_size)
     ranks = Ranks(device)
     console.quiet = not ranks.is_first
     folder = out or run / "samples" / f"step-{found.step:08d}"

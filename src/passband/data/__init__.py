@@ -1,4 +1,4 @@
-"""Datasets (images of folders, zips and tables; checkerboards) and the order in which their samples are visited."""
+"""Datasets (images of folders, zips and tables; checkerboards; power-law fields) and the order of their samples."""
 
 from passband.data._samples import ImageSamples
 from passband.data.augment import Augment
@@ -7,6 +7,7 @@ from passband.data.hub import HubImages
 from passband.data.images import ImageFolder, SkippedImage
 from passband.data.order import SampleOrder, batch_positions, epoch_order
 from passband.data.pixels import from_uint8, random_flip, save_image, to_uint8
+from passband.data.power_law import PowerLawFields, power_law_fields, power_law_psd, texture_coherence
 from passband.data.prepare import Prepared, prepare_images
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "HubImages",
     "ImageFolder",
     "ImageSamples",
+    "PowerLawFields",
     "Prepared",
     "SampleOrder",
     "SkippedImage",
@@ -24,8 +26,11 @@ __all__ = [
     "checkerboards",
     "epoch_order",
     "from_uint8",
+    "power_law_fields",
+    "power_law_psd",
     "prepare_images",
     "random_flip",
     "save_image",
+    "texture_coherence",
     "to_uint8",
 ]

@@ -5,9 +5,6 @@ whose attributes hold the tensors and the arguments with which the network was m
 """
 
 import contextlib
-import hashlib
-import json
-import re
 from collections.abc import Callable
 from io import BufferedIOBase
 from pathlib import Path
@@ -16,17 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from passband import __version__
-from passband._checks import import_extra
-from passband._files import replace_folder, write_file
 from passband.integrations._download import downloaded, is_url
 from passband.integrations._edm_records import choose, constructor_arguments, inner, process_arguments, tensors
+from passband.integrations._import_folder import check_file, check_free, check_hash, file_hash, write_import
 from passband.integrations._plain_objects import Objects
 from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError, load_plain, shown
-from passband.models import EDMUNet, save_model
-
-#: Names of the files of an imported checkpoint.
-FILES = ("config.json", "model.safetensors", "process.json", "import.json")
+from passband.models import EDMUNet
 
 #: What other files begin with, and what to say of them.
 _OTHERS = {
@@ -119,9 +111,8 @@ def import_edm(
         OSError: if the file cannot be had, or the folder cannot be written.
 
     """
-    _check_free(out)
-    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256.strip()):  # said before a long download
-        raise ValueError(f"a SHA-256 has 64 hexadecimal digits, got {sha256!r}: correct --sha256")
+    check_free(out)
+    check_hash(sha256)
     with contextlib.ExitStack() as stack:
         path = Path(source)
         if is_url(str(source)):
@@ -137,34 +128,16 @@ def import_edm(
         "class": found.class_name,
         "parameters": parameters,
         "discarded": {"source_texts": found.sources, "characters": found.source_characters},
-        "passband": __version__,
     }
-
-    def write(folder: Path) -> None:
-        try:
-            save_model(model, folder)
-        except import_extra("safetensors", "train").SafetensorError as error:
-            raise OSError(f"the network could not be written ({error}): make room, or choose another --out") from error
-        for name, content in (("process", found.process), ("import", origin)):
-            write_file(folder / f"{name}.json", (json.dumps(content, indent=1) + "\n").encode())
-
-    replace_folder(out, write)
+    write_import(out, model, found.process, origin)
     return Imported(found, parameters, model.config)
 
 
 def _read_named(path: Path, name: str, key: str | None, sha256: str | None) -> EDMCheckpoint:
     """The checkpoint, called by the name that the user gave in what is said of it."""
-    if path.is_dir():
-        raise CheckpointFormatError(f"{name!r} is a folder: give the .pkl file itself")
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file at {name!r}: give the path of a .pkl file, or its address")
+    check_file(path, name, ".pkl")
     with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if sha256 is not None and digest != sha256.strip().lower():
-            raise CheckpointFormatError(
-                f"{name!r} has the SHA-256 {digest}, expected {sha256}: it is not the file that was meant; "
-                "get it anew, or correct --sha256"
-            )
+        digest = file_hash(stream, name, sha256)
         try:
             return _read(stream, key, digest)
         except UnsafeCheckpointError as error:
@@ -174,17 +147,6 @@ def _read_named(path: Path, name: str, key: str | None, sha256: str | None) -> E
             ) from error
         except CheckpointFormatError as error:
             raise CheckpointFormatError(f"{name!r} {error}") from error
-
-
-def _check_free(out: Path) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise FileExistsError(f"{str(out)!r} is a file: --out names the folder to write")
-    held = sorted(path.name for path in out.iterdir())
-    if held and (not set(held) <= set(FILES) or "import.json" not in held):
-        other = next((name for name in held if name not in FILES), held[0])
-        raise FileExistsError(f"{str(out)!r} holds something else ({other!r}): choose another --out for the import")
 
 
 def _read(stream: BufferedIOBase, key: str | None, digest: str) -> EDMCheckpoint:

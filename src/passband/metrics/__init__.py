@@ -13,6 +13,14 @@ from passband.metrics.frechet import (
 )
 from passband.metrics.inception_score import InceptionScore, InceptionScoreResult
 from passband.metrics.kid import KID, KIDResult, polynomial_mmd
+from passband.metrics.passed import PassedPower, passed_power
+from passband.metrics.power_law import (
+    PowerLawFit,
+    PowerLawMeasure,
+    PowerLawResult,
+    fit_power_law,
+    measure_power_law,
+)
 from passband.metrics.precision_recall import (
     PrecisionRecall,
     PrecisionRecallResult,
@@ -46,6 +54,10 @@ __all__ = [
     "MeanPSD",
     "ModuleFeatures",
     "OctaveDistance",
+    "PassedPower",
+    "PowerLawFit",
+    "PowerLawMeasure",
+    "PowerLawResult",
     "PrecisionRecall",
     "PrecisionRecallResult",
     "PrecisionRecallScores",
@@ -54,13 +66,16 @@ __all__ = [
     "TorchScriptFeatures",
     "efficientnet_lite0",
     "extrapolated_frechet_distance",
+    "fit_power_law",
     "frechet_distance",
     "leakage",
     "load_features",
     "log_spectral_distance",
     "log_spectral_ratio",
+    "measure_power_law",
     "nearest_pattern",
     "octave_bands",
+    "passed_power",
     "pattern_distance",
     "polynomial_mmd",
     "precision_recall_scores",

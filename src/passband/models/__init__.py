@@ -7,11 +7,14 @@ A network here is raw: the process says how it is called and what its output mea
 
 from passband.models.denoiser import EDMDenoiser
 from passband.models.edm_unet import EDMUNet
+from passband.models.jit import JIT_SIZES, JiT
 from passband.models.saving import Saveable, load_model, registered, save_model
 
 __all__ = [
+    "JIT_SIZES",
     "EDMDenoiser",
     "EDMUNet",
+    "JiT",
     "Saveable",
     "load_model",
     "registered",

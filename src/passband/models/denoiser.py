@@ -5,6 +5,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from passband._checks import check_floating, check_number
+from passband.forcing import register_model
 from passband.process import EDM, Time
 
 
@@ -82,3 +83,7 @@ class EDMDenoiser(nn.Module):
 
     def _dtype(self, x: Tensor) -> torch.dtype:
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), x.dtype)
+
+
+# The forcing goes on what the network is given, not on the x that is added to its output.
+register_model(EDMDenoiser, inner=lambda model: model.model)

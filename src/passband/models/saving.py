@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from passband import __version__
 from passband._checks import import_extra, nearest
+from passband.forcing import attached
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+_FORCING = "_spectral_forcing"
 
 Folder = str | os.PathLike[str]
 Network = TypeVar("Network", bound="Saveable")
@@ -25,6 +27,9 @@ class Saveable(nn.Module):
 
     #: The constructor's arguments, as JSON keeps them.
     config: dict[str, Any]
+    #: The Spectral Forcing that a loaded network was saved with, for
+    #: [`SpectralForcing.from_config`][passband.forcing.SpectralForcing.from_config]; loading does not attach it.
+    recorded_forcing: dict[str, Any] | None = None
 
     def save_pretrained(self, folder: Folder) -> None:
         """Save the network; see [`save_model`][passband.models.save_model].
@@ -85,7 +90,8 @@ def save_model(model: Saveable, folder: Folder, extra: Mapping[str, object] | No
     """Write config.json and model.safetensors into a folder, each whole or not at all.
 
     The weights are written before the configuration, so that a first save that is cut off leaves no network rather
-    than half of one.
+    than half of one. The Spectral Forcing that is attached, or that the network was loaded with, is recorded in
+    config.json.
 
     Args:
         model: a network of a registered class, in any dtype, on any device.
@@ -111,6 +117,10 @@ def save_model(model: Saveable, folder: Folder, extra: Mapping[str, object] | No
     if _MODELS.get(name) is not type(model):
         raise TypeError(f"cannot save a {name}: expected a network of {_known()}, not one in a wrapper or a subclass")
     config = {"_class_name": name, "_passband_version": __version__, **model.config}
+    forcing = attached(model)
+    described = model.recorded_forcing if forcing is None else forcing.config
+    if described is not None:
+        config[_FORCING] = described
     text = json.dumps(config if extra is None else {**config, "_extra": dict(extra)}, indent=2) + "\n"
     # Contiguous, because safetensors keeps no strides (channels-last weights).
     tensors = {key: value.detach().to("cpu").contiguous() for key, value in model.state_dict().items()}
@@ -127,7 +137,8 @@ def load_model(folder: Folder) -> Saveable:
         folder: what [`save_model`][passband.models.save_model] wrote.
 
     Returns:
-        The network, in float32 on the CPU and in evaluation mode. PyTorch's random state is left as it was.
+        The network, in float32 on the CPU and in evaluation mode; its `recorded_forcing` is the Spectral Forcing that
+        config.json names, or None. PyTorch's random state is left as it was.
 
     Raises:
         MissingExtraError: if safetensors is not installed.
@@ -175,9 +186,16 @@ def _build(root: Path) -> Saveable:
         raise ValueError(f"{where!r} holds {', '.join(map(repr, unknown))}, which {name} does not know")
     try:
         with torch.random.fork_rng(devices=[]):
-            return _MODELS[name](**arguments)
+            model = _MODELS[name](**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where!r} does not describe {name}: {error}") from error
+    forcing = config.get(_FORCING)
+    if not isinstance(forcing, dict | None):
+        raise ValueError(
+            f"{where!r} is damaged ({_FORCING} is {forcing!r}, expected an object); save the network again"
+        )
+    model.recorded_forcing = forcing
+    return model
 
 
 def _check_fit(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor], root: Path) -> None:

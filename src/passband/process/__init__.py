@@ -15,6 +15,7 @@ from passband.process.base import Level, Prediction, PredictionMix, Process, Tim
 from passband.process.edm import EDM
 from passband.process.flow import Flow
 from passband.process.preconditioning import VEPreconditioned, VPPreconditioned
+from passband.process.record import process_from_record, process_record
 from passband.process.schedules import cosine_alphas_cumprod, linear_alphas_cumprod
 from passband.process.vp import VP, RescaledVP
 
@@ -32,4 +33,6 @@ __all__ = [
     "VPPreconditioned",
     "cosine_alphas_cumprod",
     "linear_alphas_cumprod",
+    "process_from_record",
+    "process_record",
 ]

@@ -4,6 +4,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -16,6 +17,7 @@ from passband._numerics import compute_dtype, no_autocast, upcast
 Prediction = Literal["epsilon", "sample", "v_prediction", "velocity", "edm", "edm_negated"]
 Time = Shaped[Tensor, "..."] | float | int
 Field = Float[Tensor, "batch *shape"]
+Output = Float[Tensor, "batch *heads_and_shape"]
 
 _ROUNDING = 1e-5
 
@@ -73,6 +75,8 @@ class Process(ABC):
     straight_in_time: bool = False
     #: How much of the process's time is one unit of the time that `slope` differentiates by.
     unit_time: float = 1.0
+    #: How many outputs of the samples' channels the network has; `read_output` joins them.
+    heads: int = 1
 
     def __init__(self, prediction: Prediction, sigma_data: float = 0.5) -> None:
         check_choice("prediction", prediction, get_args(Prediction))
@@ -341,6 +345,37 @@ class Process(ABC):
         a, b = self._mix(time)
         return sigma / self._denominator(alpha, sigma, a, b)
 
+    def loss_gain(self, t: Time, space: Prediction) -> Tensor:
+        r"""What turns a residual of this prediction into one of another: $k_p / k_q$, by the residual gains.
+
+        So a network that predicts one thing can be trained on the error of another, such as x-prediction with the
+        v-loss, where it is 1 / sigma.
+
+        Args:
+            t: times, as for [`noise_ratio`][passband.process.Process.noise_ratio].
+            space: the prediction q in whose space the error is measured.
+
+        Returns:
+            Factors of t's shape.
+
+        Raises:
+            TypeError: if t is no real number and no real tensor.
+            ValueError: if the space is unknown, a time is out of range, or a prediction holds nothing of the clean
+                sample there.
+
+        Example:
+            >>> from passband import Flow
+            >>> Flow(data_at=1, prediction="sample").loss_gain(0.75, "velocity").item()
+            4.0
+
+        """
+        check_choice("space", space, get_args(Prediction))
+        if space == self.prediction:
+            return torch.ones_like(self._floating_time(t))
+        other = copy(self)
+        other.prediction = space
+        return self.residual_gain(t) / other.residual_gain(t)
+
     def step(self, noisy: Field, clean_estimate: Field, t: Time, s: Time) -> Field:
         r"""One deterministic (Euler, DDIM) step from time t to time s.
 
@@ -386,6 +421,39 @@ class Process(ABC):
     def model_time(self, t: Time) -> Tensor:
         """The time that the network is given (the process's own unless it says otherwise)."""
         return t if isinstance(t, Tensor) else torch.as_tensor(t)
+
+    def own_time(self, model_time: Time) -> Tensor:
+        """The process's own time, from the one that the network is given: the inverse of `model_time`.
+
+        Args:
+            model_time: times as the network gets them, a number or a tensor of any shape.
+
+        Returns:
+            Times in the process's own unit, of the same shape.
+
+        Example:
+            >>> from passband import EDM
+            >>> process = EDM()
+            >>> round(process.own_time(process.model_time(3.0)).item(), 9)
+            3.0
+
+        """
+        return model_time if isinstance(model_time, Tensor) else torch.as_tensor(model_time)
+
+    def read_output(self, noisy: Field, output: Output, t: Time) -> Field:
+        r"""The prediction in a network's output: the output itself, unless the network has several heads.
+
+        Args:
+            noisy: $x_t$, unscaled, (batch, channels, \*spatial).
+            output: what the network returned, (batch, heads x channels, \*spatial).
+            t: times, a number or (batch,).
+
+        """
+        return output
+
+    def steered(self, noisy: Field, clean_estimate: Field, t: Time) -> Field:
+        """The clean estimate that a sampler's step heads for: the given one, unless the process limits its velocity."""
+        return clean_estimate
 
     def initial(self, noise: Field, t: Time) -> Field:
         """Where sampling starts at time t, given unit noise."""

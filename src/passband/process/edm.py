@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from passband._checks import check_choice, check_number
+from passband._numerics import compute_dtype
 from passband.process.base import Field, Level, Prediction, Process, Time, check_count, fields
 
 
@@ -115,6 +116,19 @@ class EDM(Process):
         r"""$c_{noise} = \ln(\sigma) / 4$."""
         return self._noise_label(self.level(self._floating_time(t)).sigma)
 
+    def own_time(self, model_time: Time) -> Tensor:
+        r"""From $c_{noise}$: the inverse of `model_time`.
+
+        Args:
+            model_time: $c_{noise}$, a number or a tensor of any shape.
+
+        Returns:
+            Times in the process's own unit, of the same shape, in float32 (float64 for a number and float64 times).
+
+        """
+        label = torch.as_tensor(model_time, dtype=None if isinstance(model_time, Tensor) else torch.float64)
+        return self.time_at(self._labelled_level(label.to(compute_dtype(label))))
+
     # What the older preconditionings replace.
 
     def _input_norm(self, sigma: Tensor) -> Tensor:
@@ -124,6 +138,10 @@ class EDM(Process):
     def _noise_label(self, sigma: Tensor) -> Tensor:
         """c_noise."""
         return sigma.log() / 4
+
+    def _labelled_level(self, label: Tensor) -> Tensor:
+        """The noise level of a c_noise."""
+        return (4 * label).exp()
 
     def _range_hint(self) -> str:
         return " (the noise level sigma, not a timestep index)" if self.time == "sigma" else ""

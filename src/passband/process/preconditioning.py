@@ -120,6 +120,9 @@ class VPPreconditioned(_NoisePreconditioned):
         rate = 2 * sigma.square().log1p()
         return (self.steps - 1) * rate / ((self.beta_min**2 + self.beta_d * rate).sqrt() + self.beta_min)
 
+    def _labelled_level(self, label: Tensor) -> Tensor:
+        return self._sigma_at(label / (self.steps - 1))
+
     def _quantile(self, share: Tensor) -> Tensor:
         return self._sigma_at(self.epsilon_t + share * (1 - self.epsilon_t))
 
@@ -167,6 +170,9 @@ class VEPreconditioned(_NoisePreconditioned):
 
     def _noise_label(self, sigma: Tensor) -> Tensor:
         return (sigma / 2).log()
+
+    def _labelled_level(self, label: Tensor) -> Tensor:
+        return 2 * label.exp()
 
     def _quantile(self, share: Tensor) -> Tensor:
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** share

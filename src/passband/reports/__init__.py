@@ -12,6 +12,8 @@ from passband.reports.figures import (
     to_png_data_uri,
     to_svg,
 )
+from passband.reports.front import FrontReport, front_numbers, front_sections, recipe_line
+from passband.reports.front_figures import front_plane_figure, passed_power_figure
 from passband.reports.page import (
     Code,
     Figure,
@@ -32,6 +34,7 @@ from passband.reports.page import (
 __all__ = [
     "Code",
     "Figure",
+    "FrontReport",
     "Number",
     "Numbers",
     "Page",
@@ -45,11 +48,16 @@ __all__ = [
     "data_uri",
     "describe",
     "difference_figure",
+    "front_numbers",
+    "front_plane_figure",
+    "front_sections",
     "image_grid",
     "image_mosaic",
     "installed_versions",
+    "passed_power_figure",
     "psd_figure",
     "ratio_figure",
+    "recipe_line",
     "render_page",
     "to_png",
     "to_png_data_uri",

@@ -14,6 +14,7 @@ from torch import Tensor
 from passband.data import ImageSamples
 from passband.metrics import MeanPSD, OctaveDistance, SpectrumResult, log_spectral_ratio
 from passband.reports.figures import image_grid, psd_figure, ratio_figure, to_png, to_svg
+from passband.reports.front import FrontReport, front_numbers, front_sections
 from passband.reports.page import (
     Block,
     Figure,
@@ -72,6 +73,7 @@ def compare_report(
     reference: Float[Tensor, " radii"] | None = None,
     settings: Mapping[str, str | int | float | None] | None = None,
     notes: Sequence[str] = (),
+    fronts: FrontReport | None = None,
     command: str | None = None,
 ) -> Path:
     """Write the page, the figures (SVG and PNG) and the numbers (JSON) of a comparison.
@@ -84,6 +86,7 @@ def compare_report(
         reference: difference between two halves of the real images per radius, dB.
         settings: what was compared and how, shown as a table.
         notes: warnings, one paragraph each (images left out, images that were resized).
+        fronts: the power law of the images, for a section on the fronts of Spectral Forcing; None: no such section.
         command: the command that made it; None: that of this process.
 
     Returns:
@@ -96,6 +99,8 @@ def compare_report(
     reference_lsd = None if reference is None else rms(reference)
     numbers = comparison_numbers(result, reference_lsd)
     document = {**numbers, "settings": dict(settings), "notes": list(notes), "command": command}
+    if fronts is not None:
+        document["fronts"] = front_numbers(fronts)
     document["versions"] = installed_versions()
     write_file(out / "results.json", (json.dumps(finite(document), indent=2) + "\n").encode())
     page = Page(
@@ -104,6 +109,7 @@ def compare_report(
         sections=[
             Section("The result", [*_headline(result, reference_lsd), *(Text(note, "warning") for note in notes)]),
             *spectrum_sections(result, thumbnails_real, thumbnails_fake, out, reference=reference, settings=settings),
+            *([] if fronts is None else front_sections(fronts, out)),
         ],
         command=command,
     )

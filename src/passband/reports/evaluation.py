@@ -159,7 +159,7 @@ def _settings(results: Mapping[str, Any]) -> dict[str, str]:
     shown = {
         "real images from": results["real"],
         "run": samples["run"],
-        "checkpoint": f"step {samples['step']:,}, {'averaged' if samples['averaged'] else 'last'} weights",
+        "checkpoint": f"step {samples['step']:,}, weights: {samples['weights']}",
         "seeds": f"{first} to {last}",
         "sampler": f"{samples['solver']}, {samples['steps']} steps, {samples['nfe']} network evaluations",
         "spacing of times": samples["spacing"] or "the process's own",

@@ -1,13 +1,15 @@
 """The report of a grid of runs: its tables in Markdown and on a page, figures, and the numbers as JSON."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from passband.reports.compare import finite
-from passband.reports.figures import difference_figure, to_png, to_svg
+from passband.reports.figures import curve_figure, difference_figure, to_png, to_svg
+from passband.reports.grid_figures import Curve, HeatCell, curve_grid_figure, heat_map_figure
 from passband.reports.page import (
     Block,
     Figure,
@@ -77,11 +79,11 @@ def grid_rows(results: Mapping[str, Any], model: str, steps: int) -> list[list[s
     return rows
 
 
-def grid_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
-    """(title, rows) of each table that holds something."""
+def grid_tables(results: Mapping[str, Any], only_steps: int | None = None) -> Iterator[tuple[str, list[list[str]]]]:
+    """(title, rows) of each table that holds something; after these steps only, if they are given."""
     grid = results["grid"]
     for model in grid["models"]:
-        for steps in sorted(grid["steps"]):
+        for steps in sorted(grid["steps"]) if only_steps is None else (only_steps,):
             rows = grid_rows(results, model, steps)
             if len(rows) > 1:
                 name = "After" if len(grid["models"]) == 1 else f"{model} after"
@@ -90,10 +92,68 @@ def grid_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str
 
 def metric_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
     """(title, rows) of `grid_tables`, one for each metric, so that they fit into a narrow terminal or page."""
-    for title, (head, *rows) in grid_tables(results):
+    yield from _by_metric(grid_tables(results))
+
+
+def _by_metric(tables: Iterable[tuple[str, list[list[str]]]]) -> Iterator[tuple[str, list[list[str]]]]:
+    for title, (head, *rows) in tables:
         starts = [number for number, row in enumerate(rows) if row[0]]
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
             yield f"{title}: {rows[start][0]}", [head[1:], *(row[1:] for row in rows[start:end])]
+
+
+def step_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
+    """(title, rows) of each model's metrics over the training steps, where there are several: one row for each arm."""
+    grid = results["grid"]
+    steps = sorted(grid["steps"])
+    for model in grid["models"] if len(steps) > 1 else ():
+        for key, facts in results["metrics"].items():
+            found = _entries(results, model, key)
+            if found:
+                rows = [["arm", *(f"{step:,} steps" for step in steps)]]
+                rows += [[arm, *(_mean(found.get((arm, step))) for step in steps)] for arm in grid["arms"]]
+                rows += [
+                    [f"{arm} − {grid['baseline']}", *(_change(found.get((arm, step))) for step in steps)]
+                    for arm in grid["arms"] if arm != grid["baseline"]
+                ]  # fmt: skip
+                yield _of_model(_title(facts), results, model), rows
+
+
+def heat_maps(results: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, list[list[dict[str, Any] | None]]]]]:
+    """(metric, arm, panels) of each heat map after the last training step; a cell is an entry of the tables, or None.
+
+    Panels are rows of cells by the panel's name, `""` for a grid without panels.
+    """
+    layout = results["grid"].get("heat_map")
+    if layout is None:
+        return
+    last = max(results["grid"]["steps"])
+    for key in results["metrics"]:
+        for arm in results["grid"]["arms"]:
+            if arm != results["grid"]["baseline"]:
+                panels = {
+                    panel: [
+                        [
+                            _entries(results, "-".join(filter(None, (panel, row, column))), key).get((arm, last))
+                            for column in layout["columns"]
+                        ]
+                        for row in layout["rows"]
+                    ]
+                    for panel in layout["panels"] or ("",)
+                }
+                yield key, arm, panels
+
+
+def heat_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
+    """(title, rows) of the heat maps as text, one for each panel; what is clear is bold in Markdown."""
+    layout, baseline = results["grid"].get("heat_map"), results["grid"]["baseline"]
+    for key, arm, panels in heat_maps(results):
+        for panel, cells in panels.items():
+            rows = [["", *layout["columns"]]]
+            for name, row in zip(layout["rows"], cells, strict=True):
+                rows.append([name, *(f"**{_change(cell)}**" if _is_clear(cell) else _change(cell) for cell in row)])
+            where = f", {panel}" if panel else ""
+            yield f"{_title(results['metrics'][key])}: {arm} − {baseline}{where}", rows
 
 
 def grid_notes(results: Mapping[str, Any]) -> list[str]:
@@ -115,7 +175,7 @@ def describe_grid(results: Mapping[str, Any]) -> str:
     for key, facts in results["metrics"].items():
         entries = [e for e in results["tables"] if e["metric"] == key and e["difference"] is not None]
         judged = [e for e in entries if e["difference_error"] is not None]
-        clear = [e for e in judged if is_clear(Estimate(e["difference"], e["difference_error"], e["pairs"]))]
+        clear = [e for e in judged if _is_clear(e)]
         better = [e for e in clear if (e["difference"] < 0) == (facts["better"] == "lower")]
         if judged:
             sentences.append(
@@ -143,16 +203,24 @@ def grid_report(results: Mapping[str, Any], out: Path, command: str | None = Non
     write_file(out / "results.json", (json.dumps(finite({**results, "command": command}), indent=1) + "\n").encode())
     write_file(out / "table.md", grid_markdown(results).encode())
     notes = [Text(note, "warning") for note in grid_notes(results)]
-    blocks: list[Block] = [Table(rows[0], rows[1:], caption=title) for title, rows in metric_tables(results)]
+    # Where there are several numbers of steps, the last is compared in full, and the others over the steps.
+    compared = _by_metric(grid_tables(results, max(results["grid"]["steps"])))
+    blocks: list[Block] = [Table(rows[0], rows[1:], caption=title) for title, rows in compared]
+    over = [Table(rows[0], rows[1:], caption=title) for title, rows in step_tables(results)]
+    folder = out / "figures"
+    maps = list(_heat_figures(results, folder))
+    differences = maps or list(_figures(results, folder))
+    sections = [
+        Section("Differences from the baseline", [*notes, *differences]),
+        Section("Over training steps", [*_curves(results, folder), *over]),
+        Section("Arms compared", [*blocks, Text(METHOD, "note")]),
+        Section("What was measured", [_metric_table(results)]),
+        Section("Each run", [_run_table(results)]),
+    ]
     page = Page(
         title=f"Grid {results['grid']['name']}",
         summary=describe_grid(results),
-        sections=[
-            Section("Arms compared", [*notes, *blocks, Text(METHOD, "note")]),
-            Section("Differences from the baseline", list(_figures(results, out / "figures"))),
-            Section("What was measured", [_metric_table(results)]),
-            Section("Each run", [_run_table(results)]),
-        ],
+        sections=[section for section in sections if section.blocks],
         command=command,
         versions=results["versions"],
     )
@@ -162,7 +230,7 @@ def grid_report(results: Mapping[str, Any], out: Path, command: str | None = Non
 def grid_markdown(results: Mapping[str, Any]) -> str:
     """The tables in Markdown, with what a reader must know of them."""
     parts = [f"# Grid {results['grid']['name']}", describe_grid(results), *grid_notes(results)]
-    for title, rows in grid_tables(results):
+    for title, rows in (*heat_tables(results), *step_tables(results), *grid_tables(results)):
         parts += [f"## {title}", markdown_table(rows).rstrip("\n")]
     facts = [f"{facts['title']}: {_facts(facts)}" for facts in results["metrics"].values()]
     return "\n\n".join([*parts, METHOD, *facts]) + "\n"
@@ -195,6 +263,35 @@ def _paper(paper: Mapping[str, Any] | None, model: str, arm: str, steps: int, me
     return None if found is None else float(found)
 
 
+def _entries(results: Mapping[str, Any], model: str, key: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """The entries of a model and metric, by arm and steps."""
+    return {
+        (entry["arm"], entry["steps"]): entry
+        for entry in results["tables"]
+        if entry["model"] == model and entry["metric"] == key
+    }
+
+
+def _mean(entry: Mapping[str, Any] | None) -> str:
+    return "–" if entry is None else with_error(Estimate(entry["mean"], entry["standard_error"], entry["seeds"]))
+
+
+def _change(entry: Mapping[str, Any] | None) -> str:
+    return "–" if entry is None else _difference(entry)
+
+
+def _is_clear(entry: Mapping[str, Any] | None) -> bool:
+    return (
+        entry is not None
+        and entry["difference"] is not None
+        and is_clear(Estimate(entry["difference"], entry["difference_error"], entry["pairs"]))
+    )
+
+
+def _of_model(text: str, results: Mapping[str, Any], model: str) -> str:
+    return text if len(results["grid"]["models"]) == 1 else f"{model}: {text}"
+
+
 def _difference(entry: Mapping[str, Any]) -> str:
     if entry["difference"] is None:
         return "–"
@@ -223,12 +320,84 @@ def _figures(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
             if series:
                 label = f"difference from {baseline} ({facts['better']} is better)"
                 figure = difference_figure(series, x_label=label, title=facts["title"])
-                svg, path = to_svg(figure), folder / f"{model}-{facts['metric']}-{number}"
-                write_file(path.with_suffix(".svg"), svg.encode())
-                write_file(path.with_suffix(".png"), to_png(figure))
+                svg = _written(figure, folder / f"{model}-{facts['metric']}-{number}")
                 where = "" if len(results["grid"]["models"]) == 1 else f" of {model}"
                 caption = f"Paired differences{where} from {baseline!r}, with one standard error over seeds."
                 yield Figure(svg, caption, alt=f"Dot plot. {caption} {facts['title']}.")
+
+
+def _written(figure: Any, path: Path) -> str:
+    svg = to_svg(figure)
+    write_file(path.with_suffix(".svg"), svg.encode())
+    write_file(path.with_suffix(".png"), to_png(figure))
+    return svg
+
+
+def _heat_figures(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
+    grid, layout = results["grid"], results["grid"].get("heat_map")
+    arms, keys = list(grid["arms"]), list(results["metrics"])
+    for key, arm, panels in heat_maps(results):
+        facts = results["metrics"][key]
+        shown = {name: [[_heat_cell(entry) for entry in row] for row in cells] for name, cells in panels.items()}
+        if any(cell for cells in shown.values() for row in cells for cell in row):
+            lower = facts["better"] == "lower"
+            figure = heat_map_figure(
+                shown, layout["rows"], layout["columns"], lower_is_better=lower, label=f"{arm} − {grid['baseline']}",
+                title=f"{facts['title']}: {arm} against {grid['baseline']}",
+            )  # fmt: skip
+            svg = _written(figure, folder / f"heat-{facts['metric']}-{keys.index(key)}-{arms.index(arm)}")
+            caption = (
+                f"{facts['title']} after {max(grid['steps']):,} steps, mean difference of {arm!r} from "
+                f"{grid['baseline']!r} within seeds. Blue is better, orange is worse, outlined and bold is clear "
+                "(Student's t, 95 %, each cell by itself)."
+            )
+            yield Figure(svg, caption, alt=f"Heat map. {caption} The numbers are in table.md.")
+
+
+def _heat_cell(entry: Mapping[str, Any] | None) -> HeatCell | None:
+    return None if entry is None or entry["difference"] is None else HeatCell(entry["difference"], _is_clear(entry))
+
+
+def _curves(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
+    grid, layout = results["grid"], results["grid"].get("heat_map")
+    steps = sorted(grid["steps"])
+    for number, (key, facts) in enumerate(results["metrics"].items() if len(steps) > 1 else ()):
+        caption = f"{facts['title']} ({facts['better']} is better) over training: mean and standard error over seeds."
+        if layout is None:
+            for model in grid["models"]:
+                curves = _model_curves(results, model, key, steps)
+                if curves:
+                    figure = curve_figure(
+                        steps, dict(curves), y_label=facts["title"], title=_of_model("", results, model)
+                    )
+                    svg = _written(figure, folder / f"{model}-{facts['metric']}-{number}-steps")
+                    yield Figure(svg, _of_model(caption, results, model), alt=f"Curves. {caption}")
+            continue
+        for panel in layout["panels"] or ("",):
+            rows = {
+                row: {
+                    column: _model_curves(results, "-".join(filter(None, (panel, row, column))), key, steps)
+                    for column in layout["columns"]
+                }
+                for row in layout["rows"]
+            }
+            if any(arms for found in rows.values() for arms in found.values()):
+                figure = curve_grid_figure(steps, rows, y_label=facts["title"], title=panel)
+                svg = _written(figure, folder / f"{panel or 'all'}-{facts['metric']}-{number}-steps")
+                where = f"{panel}: " if panel else ""
+                yield Figure(svg, f"{where}{caption}", alt=f"Small plots, one for each model. {where}{caption}")
+
+
+def _model_curves(results: Mapping[str, Any], model: str, key: str, steps: Sequence[int]) -> dict[str, Curve]:
+    found = _entries(results, model, key)
+    curves: dict[str, Curve] = {}
+    for arm in results["grid"]["arms"]:
+        entries = [found.get((arm, step)) for step in steps]
+        if any(entries):
+            means = [math.nan if e is None else e["mean"] for e in entries]
+            errors = [math.nan if e is None or e["standard_error"] is None else e["standard_error"] for e in entries]
+            curves[arm] = (means, errors)
+    return curves
 
 
 def _metric_table(results: Mapping[str, Any]) -> Table:

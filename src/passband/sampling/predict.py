@@ -52,12 +52,14 @@ def predict(
     pred = pred[0] if isinstance(pred, tuple) and pred else pred
     if not isinstance(pred, Tensor):
         raise TypeError(f"the model must return a tensor or an output with .sample, got {type(output).__name__}")
-    if pred.shape != noisy.shape:
+    expected = (noisy.shape[0], process.heads * noisy.shape[1], *noisy.shape[2:])
+    if pred.shape != expected:
+        heads = "" if process.heads == 1 else f" and {process.heads} heads"
         raise ValueError(
-            f"the model returned shape {tuple(pred.shape)} for an input of shape {tuple(noisy.shape)}: "
+            f"the model returned shape {tuple(pred.shape)} for an input of shape {tuple(noisy.shape)}{heads}: "
             "a network with more output channels (a learned variance) needs a wrapper that returns the prediction alone"
         )
-    return pred
+    return process.read_output(noisy, pred, t)
 
 
 def model_dtype(model: Model, default: torch.dtype) -> torch.dtype:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from passband._checks import check_choice, check_integer, check_number, check_pair, is_integer
 from passband._numerics import upcast
+from passband.forcing import check_forced
 from passband.process import Process
 from passband.sampling.grid import Spacing, check_process, time_grid
 from passband.sampling.noise import SampleNoise, checked_device, checked_seeds
@@ -96,6 +97,7 @@ def sample(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     on_step: Callable[[int, int], None] | None = None,
+    unforced_ok: bool = False,
 ) -> Tensor:
     r"""Draw samples from a trained network.
 
@@ -118,14 +120,16 @@ def sample(
         device: where to sample.
         dtype: dtype of the samples between steps, float32 or float64; the network gets its own parameters' dtype.
         on_step: called with (steps done, steps in all) after each step of each batch.
+        unforced_ok: sample a model without the Spectral Forcing that its saved configuration names, or with one that
+            was made for another process, instead of raising an error.
 
     Returns:
         The samples on the device, (len(seeds), \*shape).
 
     Raises:
         TypeError: if an argument is of another kind than above.
-        ValueError: on an unknown solver, spacing or device, no seeds, a shape, clip or dtype that is not possible, or
-            times that do not run from noise towards clean.
+        ValueError: on an unknown solver, spacing or device, no seeds, a shape, clip or dtype that is not possible,
+            times that do not run from noise towards clean, or a model without the forcing it was trained with.
 
     Example:
         >>> import torch
@@ -137,6 +141,8 @@ def sample(
 
     """
     _check_inputs(process, guidance, conditioning, dtype, clip)
+    if not unforced_ok:
+        check_forced(model, process)
     shape = _checked_shape(shape)
     grid = _checked_times(process, times) if times is not None else time_grid(process, steps, spacing).tolist()
     if isinstance(solver, str):
@@ -204,7 +210,7 @@ def _denoiser(
             pred, plain = upcast(pred, predict(model, process, x, t, guidance.unconditional))
             pred = plain + guidance.scale * (pred - plain)
         estimate = process.clean_estimate(x, pred, t)
-        return estimate if clip is None else estimate.clamp(-clip, clip)
+        return process.steered(x, estimate if clip is None else estimate.clamp(-clip, clip), t)
 
     return denoise
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from passband._files import replace_folder, write_file
 from passband.training.config import RecipeError
 from passband.training.ema import reconstruct, snapshot_mix
+from passband.training.families import family_named
 from passband.training.networks import load_network
 from passband.training.run_folder import RunFolder, snapshots
 
@@ -36,7 +37,7 @@ def write_average(root: str | Path, std: float, out: str | Path, *, step: int | 
         raise RecipeError(f"{str(root)!r} has no checkpoint to take the network's layout from: train it first")
     at = max(found.images for found in stored) if step is None else step * recipe.training.batch_size
     error = snapshot_mix([found.std for found in stored], [found.images for found in stored], std, at).error
-    network = load_network(latest[1] / "unet")
+    network = load_network(latest[1] / family_named(recipe.model).folder)
     network.load_state_dict(reconstruct(stored, std, at))
 
     def fill(target: Path) -> None:

@@ -3,17 +3,9 @@
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from passband.data import Checkerboard, HubImages, ImageFolder
-from passband.process import (
-    EDM,
-    VP,
-    Flow,
-    Process,
-    VEPreconditioned,
-    VPPreconditioned,
-    cosine_alphas_cumprod,
-    linear_alphas_cumprod,
-)
+from passband.data import Checkerboard, HubImages, ImageFolder, PowerLawFields
+from passband.forcing import SpectralForcing, front_from_config
+from passband.process import Process, process_from_record
 from passband.regularization import (
     AmplitudeLoss,
     AmplitudePhaseLoss,
@@ -29,24 +21,12 @@ from passband.regularization import (
     WeightedSum,
 )
 from passband.training import sections
-
-_SCHEDULES = {"linear": linear_alphas_cumprod, "cosine": cosine_alphas_cumprod}
+from passband.training.sections import ContourFrontSettings
 
 
 def build_process(settings: sections.AnyProcess) -> Process:
     """The process that the settings name."""
-    options = settings.model_dump(exclude={"name"})
-    if isinstance(settings, sections.VPProcess):
-        return VP(settings.prediction, alphas_cumprod=_SCHEDULES[settings.schedule](settings.steps))
-    return _PROCESSES[settings.name](**options)
-
-
-_PROCESSES: dict[str, type[Process]] = {
-    "edm": EDM,
-    "edm_vp": VPPreconditioned,
-    "edm_ve": VEPreconditioned,
-    "flow": Flow,
-}
+    return process_from_record(settings.model_dump())
 
 
 def build_dataset(settings: sections.AnyData) -> Dataset[Tensor]:
@@ -58,9 +38,34 @@ def build_dataset(settings: sections.AnyData) -> Dataset[Tensor]:
     """
     if isinstance(settings, sections.CheckerboardData):
         return Checkerboard(settings.resolution, settings.cells, length=settings.length, seed=settings.seed)
+    if isinstance(settings, sections.PowerLawData):
+        return PowerLawFields(**settings.model_dump(exclude={"name"}))
     options = settings.model_dump(exclude={"name", "path", "resolution", "flip", "augment", "workers"})
     images = ImageFolder if isinstance(settings, sections.ImagesData) else HubImages
     return images(settings.path, settings.resolution, **options)
+
+
+def build_forcing(
+    settings: sections.ForcingSettings | None, process: Process, size: tuple[int, int]
+) -> SpectralForcing | None:
+    """The Spectral Forcing that the settings name, None without.
+
+    Args:
+        settings: a recipe's section `forcing`.
+        process: the process that is trained.
+        size: (height, width) of the data.
+
+    Raises:
+        ValueError: if an option is out of its range.
+
+    """
+    if settings is None:
+        return None
+    front = settings.front.model_dump()
+    if isinstance(settings.front, ContourFrontSettings) and settings.front.size is None:
+        front["size"] = size
+    options = settings.model_dump(exclude={"front"})
+    return SpectralForcing(process, front_from_config(front), **options)
 
 
 def build_regularizer(settings: sections.RegularizerSettings | None) -> SpectralRegularizer | None:

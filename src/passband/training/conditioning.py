@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from passband._seeds import seed_for
 from passband.models import EDMUNet
+from passband.sampling import Guidance
 from passband.training.batches import Batch
 from passband.training.networks import augment_inputs, class_inputs
+from passband.training.sections import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,55 @@ class Conditioner:
         return rows * ~drop[:, None]
 
 
-def sampled_classes(seeds: Sequence[int], num_classes: int) -> Tensor:
-    """The class that each sample is drawn with: a function of its seed alone."""
+#: How the class of a sample follows from its seed.
+CLASS_RULES = {"random": "seed_for(seed, 0, 'class') % classes", "balanced": "seed % classes"}
+
+
+def sampled_classes(seeds: Sequence[int], num_classes: int, rule: Literal["random", "balanced"] = "random") -> Tensor:
+    """The class that each sample is drawn with: a function of its seed alone.
+
+    Args:
+        seeds: one for each sample.
+        num_classes: classes to draw from.
+        rule: `random`, or `balanced`, by which consecutive seeds take the classes in turn.
+
+    """
+    if rule == "balanced":
+        return torch.tensor([seed % num_classes for seed in seeds])
     return torch.tensor([seed_for(seed, 0, "class") % num_classes for seed in seeds])
+
+
+def no_classes(network: nn.Module, count: int) -> Tensor:
+    """What a network is given for no class: the null class, the last of those it tells apart; rows of zeros for EDM's.
+
+    Args:
+        network: a class-conditional network.
+        count: number of samples.
+
+    """
+    classes = class_inputs(network)
+    return torch.zeros(count, classes) if isinstance(network, EDMUNet) else torch.full((count,), classes - 1)
+
+
+def sampling_options(
+    network: nn.Module, settings: SamplingSettings, seeds: Sequence[int], num_classes: int, device: torch.device
+) -> dict[str, Any]:
+    """The classes and the guidance that samples are drawn with, as arguments of [`sample`][passband.sampling.sample].
+
+    Args:
+        network: the network.
+        settings: how samples are drawn.
+        seeds: one for each sample.
+        num_classes: classes to draw from, 0 for none.
+        device: where the samples are drawn.
+
+    """
+    if not num_classes:
+        return {}
+    found: dict[str, Any] = {
+        "conditioning": {"class_labels": sampled_classes(seeds, num_classes, settings.classes).to(device)}
+    }
+    if settings.guidance is not None:
+        unconditional = {"class_labels": no_classes(network, len(seeds)).to(device)}
+        found["guidance"] = Guidance(settings.guidance.scale, unconditional, settings.guidance.interval)
+    return found

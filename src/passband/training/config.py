@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Discriminator, Field, ValidationError, model_validator
 
@@ -15,8 +15,11 @@ from passband.training.sections import (
     AnyProcess,
     CheckerboardData,
     EDMUNetModel,
+    ForcingSettings,
     HubData,
     ImagesData,
+    JiTModel,
+    LossSettings,
     Model,
     OptimizerSettings,
     RegularizerSettings,
@@ -38,6 +41,8 @@ class Recipe(Settings):
     data: Annotated[AnyData, Discriminator("name")]
     process: Annotated[AnyProcess, Discriminator("name")]
     model: Model = UNetModel()
+    forcing: ForcingSettings | None = None
+    loss: LossSettings = LossSettings()
     regularizer: RegularizerSettings | None = None
     optimizer: OptimizerSettings = OptimizerSettings()
     training: TrainingSettings = TrainingSettings()
@@ -47,13 +52,14 @@ class Recipe(Settings):
     def _fits(self) -> "Recipe":
         self._check_sides()
         self._check_labels()
+        self._check_guidance()
         batch, parts = self.training.batch_size, self.training.accumulate
         if batch % parts:
             raise ValueError(f"training.batch_size {batch} must be a multiple of training.accumulate, {parts}")
         return self
 
     def _check_sides(self) -> None:
-        if self.model.pretrained is not None:
+        if self.model.pretrained is not None or isinstance(self.model, JiTModel):
             return
         unet = isinstance(self.model, UNetModel)
         halvings = len(self.model.block_out_channels if isinstance(self.model, UNetModel) else self.model.channel_mult)
@@ -82,6 +88,15 @@ class Recipe(Settings):
             raise ValueError(
                 "data.augment needs a network that is told what was done to the image, or its samples are augmented "
                 "too: set model.name to edm_unet and model.augment_dim to 9"
+            )
+
+    def _check_guidance(self) -> None:
+        if self.sampling.guidance is None:
+            return
+        if not self.model.class_conditional or (self.model.label_dropout == 0 and self.model.pretrained is None):
+            raise ValueError(
+                "sampling.guidance needs a network that is trained with and without classes: set "
+                "model.class_conditional to true and model.label_dropout to 0.1, or sampling.guidance to null"
             )
 
     @property
@@ -167,14 +182,13 @@ def parse_override(text: str) -> tuple[str, Any]:
 def read_settings(file: Path, overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The plain values of a YAML file, with some of them changed.
 
+    A file whose `extends` names another (a path relative to its own) changes that one's values and adds its own.
+
     Raises:
         RecipeError: if it cannot be read, or is no mapping.
 
     """
-    try:
-        tree = OmegaConf.load(file)
-    except _UNREADABLE as error:
-        raise RecipeError(f"{str(file)!r} cannot be read as a YAML recipe: {error}") from error
+    tree = _read_tree(file, ())
     for key, value in overrides:
         try:
             OmegaConf.update(tree, key, value, merge=False, force_add=True)
@@ -187,6 +201,22 @@ def read_settings(file: Path, overrides: Sequence[tuple[str, Any]]) -> dict[str,
     if not isinstance(values, dict):
         raise RecipeError(f"a mapping of settings was expected, got a {type(values).__name__} in {str(file)!r}")
     return {str(key): value for key, value in values.items()}
+
+
+def _read_tree(file: Path, chain: tuple[Path, ...]) -> Any:
+    """A file's values over those of the file that it extends."""
+    if file.resolve() in chain:
+        raise RecipeError(f"{str(chain[0])!r} extends itself, by way of {str(file)!r}: take one `extends` out")
+    try:
+        tree = OmegaConf.load(file)
+        parent = tree.pop("extends", None) if isinstance(tree, DictConfig) else None
+        if parent is None:
+            return tree
+        return OmegaConf.merge(_read_tree(file.parent / str(parent), (*chain, file.resolve())), tree)
+    except RecipeError:
+        raise
+    except _UNREADABLE as error:
+        raise RecipeError(f"{str(file)!r} cannot be read as a YAML recipe: {error}") from error
 
 
 def _first_line(error: Exception) -> str:

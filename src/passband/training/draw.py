@@ -15,14 +15,12 @@ from passband._checks import check_choice, import_extra
 from passband._files import write_file
 from passband.data import save_image
 from passband.sampling import SOLVERS, sample, time_grid
-from passband.training.conditioning import sampled_classes
+from passband.training.conditioning import CLASS_RULES, sampling_options
 from passband.training.ranks import Ranks
 from passband.training.restore import Restored
 
 #: Called with (samples there, samples in all).
 OnDrawn = Callable[[int, int], None]
-
-_CLASS_RULE = "seed_for(seed, 0, 'class') % classes"
 
 
 class NonFiniteSamplesError(ValueError):
@@ -36,7 +34,6 @@ class Drawing:
     Args:
         found: the network.
         run: where it came from, noted beside the samples.
-        averaged: whether its weights are the averaged (EMA) ones; noted too.
         steps: sampling steps.
         solver: the solver's name.
         batch_size: samples at once; changes no sample (beyond the network's own rounding).
@@ -48,7 +45,6 @@ class Drawing:
 
     found: Restored
     run: Path
-    averaged: bool = True
     steps: int | None = None
     solver: str | None = None
     batch_size: int = 32
@@ -61,22 +57,28 @@ class Drawing:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Steps, solver and the other arguments of [`sample`][passband.sampling.sample]."""
-        settings: dict[str, Any] = self.found.sampling.model_dump(exclude={"count", "seed"})
+        """Steps, solver and other arguments of [`sample`][passband.sampling.sample]."""
+        settings: dict[str, Any] = self.found.sampling.model_dump(exclude={"count", "seed", "guidance", "classes"})
         return settings | {k: v for k, v in {"steps": self.steps, "solver": self.solver}.items() if v is not None}
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of one sample (NFE): Heun's steps take two, but for the last one."""
+        """Steps of the network of one sample (NFE): Heun's take two, but for the last; guidance is not counted."""
         steps = int(self.settings["steps"])
         return 2 * steps - 1 if self.settings["solver"] == "heun" else steps
 
     @property
     def note(self) -> dict[str, Any]:
         """What tells samples of one kind from others; kept in the folder as settings.json."""
-        note = {"run": str(self.run.resolve()), "step": self.found.step, "averaged": self.averaged, **self.settings}
-        classes = self.found.num_classes
-        return note | ({"classes": classes, "class": _CLASS_RULE} if classes else {})
+        found = self.found
+        note = {"run": str(self.run.resolve()), "step": found.step, "weights": found.weights, **self.settings}
+        if found.forcing is not None:
+            note["forcing"] = found.forcing
+        if not found.num_classes:
+            return note
+        note |= {"classes": found.num_classes, "class": CLASS_RULES[found.sampling.classes]}
+        guidance = found.sampling.guidance
+        return note if guidance is None else note | {"guidance": guidance.model_dump(mode="json")}
 
     def draw(
         self, folder: Path, seeds: Sequence[int], ranks: Ranks | None = None, on_drawn: OnDrawn | None = None
@@ -119,15 +121,14 @@ class Drawing:
     def _draw(self, seeds: Sequence[int], lacking: set[int], device: torch.device, folder: Path) -> list[int]:
         """Draw a batch and write what lacks; or nothing, where samples are not finite: their seeds."""
         found = self.found
-        classes = sampled_classes(seeds, found.num_classes).to(device) if found.num_classes else None
         images = sample(
             found.model,
             found.process,
             found.sample_shape,
             seeds=seeds,
             device=device,
-            conditioning=None if classes is None else {"class_labels": classes},
             **self.settings,
+            **sampling_options(found.model, found.sampling, seeds, found.num_classes, device),
         ).cpu()
         bad = [seed for seed, image in zip(seeds, images, strict=True) if not bool(torch.isfinite(image).all())]
         for seed, image in zip(seeds, images, strict=True):

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from passband._checks import check_number
 
@@ -204,6 +205,7 @@ class WeightAverage(Generic[Network]):
             [`PowerAverage`][passband.training.ema.PowerAverage] or
             [`ConstantDecay`][passband.training.ema.ConstantDecay]; or a function of (images seen before the step,
             images in the step).
+        copy: how the network is copied, where it is divided among processes.
 
     Example:
         >>> import torch
@@ -216,9 +218,9 @@ class WeightAverage(Generic[Network]):
 
     """
 
-    def __init__(self, network: Network, profile: Profile) -> None:
+    def __init__(self, network: Network, profile: Profile, copy: Callable[[Network], Network] = deepcopy) -> None:
         self.profile = profile
-        self.module: Network = deepcopy(network).requires_grad_(False)
+        self.module: Network = copy(network).requires_grad_(False)
         for parameter in self.module.parameters():
             parameter.grad = None
             if parameter.is_floating_point():
@@ -272,7 +274,7 @@ def lerp_weights(average: nn.Module, network: nn.Module, decay: float) -> None:
     """
     if not 0 <= decay <= 1:
         raise ValueError(f"the share of the old average that is kept must lie between 0 and 1, got {decay}")
-    old, new = list(average.parameters()), list(network.parameters())
+    old, new = _held(average.parameters()), _held(network.parameters())
     old_buffers, new_buffers = list(average.buffers()), list(network.buffers())
     if _shapes(old) != _shapes(new) or _shapes(old_buffers) != _shapes(new_buffers):
         raise ValueError(
@@ -288,6 +290,11 @@ def lerp_weights(average: nn.Module, network: nn.Module, decay: float) -> None:
         torch._foreach_lerp_([a for a, _ in averaged], [b for _, b in averaged], 1 - decay)
     for target, source in copied:
         target.copy_(source)
+
+
+def _held(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The tensors, or what this process holds of each where they are divided among processes."""
+    return [x.to_local() if isinstance(x, DTensor) else x for x in tensors]
 
 
 def _shapes(tensors: Iterable[Tensor]) -> list[torch.Size]:

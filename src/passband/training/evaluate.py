@@ -31,8 +31,8 @@ from passband.training.config import RecipeError
 from passband.training.draw import Drawing, missing, read_sample
 from passband.training.measure import Features, Measured, measure
 from passband.training.ranks import Ranks
-from passband.training.restore import Restored, restore
-from passband.training.sections import AnyData, CheckerboardData, ImagesData, Settings
+from passband.training.restore import Restored, guided, restore
+from passband.training.sections import AnyData, CheckerboardData, ImagesData, PowerLawData, Settings
 
 MetricName = Literal["frechet", "kid", "precision_recall", "inception_score", "lsd"]
 
@@ -65,7 +65,8 @@ class EvaluationSettings(Settings):
     metrics: tuple[MetricName, ...] | None = Field(None, description="Default: all that the features allow.")
     steps: int | None = Field(None, ge=1)
     solver: str | None = None
-    averaged: bool = True
+    weights: str = "ema"
+    guidance: float | None = Field(None, ge=0)
     real: Path | None = None
     limit: int | None = Field(None, ge=2, description="Real images, at most.")
     batch_size: int = Field(64, ge=1)
@@ -139,9 +140,9 @@ class Evaluator:
 
         """
         settings, ranks, started = self.settings, self.ranks, time.monotonic()
-        found = restore(run, step=step, averaged=settings.averaged)
+        found = guided(restore(run, step=step, weights=settings.weights), settings.guidance)
         out = evaluation_folder(run, found.step) if out is None else out
-        drawing = Drawing(found, run, settings.averaged, settings.steps, settings.solver, settings.batch_size)
+        drawing = Drawing(found, run, settings.steps, settings.solver, settings.batch_size)
         seeds = range(settings.seed, settings.seed + settings.count)
         there = finished(out, settings.request, drawing.note)
         if ranks.first(there is not None and not missing(out / "samples", seeds)):
@@ -295,8 +296,8 @@ def real_images(found: Restored, settings: EvaluationSettings) -> RealImages:
 
 
 def _held_out(data: AnyData, settings: EvaluationSettings) -> AnyData:
-    if isinstance(data, CheckerboardData):
-        # Boards that training is unlikely to have seen, as many as there are samples.
+    if isinstance(data, CheckerboardData | PowerLawData):
+        # Samples that training is unlikely to have seen, as many as there are samples.
         return data.model_copy(update={"length": settings.limit or settings.count, "seed": data.seed + (1 << 20)})
     changes: dict[str, Any] = {"labels": "none"} if isinstance(data, ImagesData) else {"label_column": None}
     changes |= {"limit": settings.limit or data.limit} | ({"subset": "eval"} if data.subset == "train" else {})

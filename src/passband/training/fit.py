@@ -1,40 +1,64 @@
 """Whether the parts of a recipe fit each other: found out before anything is written, not hours later."""
 
+import json
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from passband.data import Augment
+from passband.forcing import SpectralForcing, recorded
 from passband.process import Process
 from passband.regularization import SpectralRegularizer
 from passband.sampling import time_grid
-from passband.training.build import build_process, build_regularizer
+from passband.training.build import build_forcing, build_process, build_regularizer
 from passband.training.config import Recipe, RecipeError
 from passband.training.networks import augment_inputs
 from passband.training.restore import read_process
 
 
-def fitting_parts(recipe: Recipe) -> tuple[Process, SpectralRegularizer | None]:
-    """The process and the spectral term, tried out on a blank sample.
+class Parts(NamedTuple):
+    """What a recipe names beside data and network.
+
+    Attributes:
+        process: the process.
+        regularizer: the spectral term, None without.
+        forcing: the low-pass on the network's input, None without.
+
+    """
+
+    process: Process
+    regularizer: SpectralRegularizer | None
+    forcing: SpectralForcing | None
+
+
+def fitting_parts(recipe: Recipe) -> Parts:
+    """The process, the spectral term and the forcing, tried out on a blank sample.
 
     Raises:
-        RecipeError: if the losses do not fit the samples, or the process cannot be sampled as the recipe asks.
+        RecipeError: if the losses or the forcing do not fit the samples, or the process cannot be sampled as the recipe
+            asks.
 
     """
     try:
         process, regularizer = build_process(recipe.process), build_regularizer(recipe.regularizer)
+        forcing = build_forcing(recipe.forcing, process, recipe.sample_shape[1:])
+        blank = torch.zeros(1, *recipe.sample_shape)
         if regularizer is not None:
-            blank = torch.zeros(1, *recipe.sample_shape)
             regularizer.loss(blank, blank)
+        if forcing is not None:
+            forcing(blank, process.noise_time)
+        if recipe.loss.space != "prediction":
+            process.loss_gain(process.sample_times(1), recipe.loss.space)
         time_grid(process, recipe.sampling.steps, recipe.sampling.spacing)
     except ValueError as error:
         raise RecipeError(f"the recipe's parts do not fit each other: {error}") from error
-    return process, regularizer
+    return Parts(process, regularizer, forcing)
 
 
 def check_network(recipe: Recipe, network: nn.Module, process: Process) -> None:
-    """Raise unless the network takes the augmentation labels it is given and was made for the process.
+    """Raise unless the network takes the augmentation labels it is given and was made for the process and the forcing.
 
     Raises:
         RecipeError: if it does not.
@@ -42,6 +66,7 @@ def check_network(recipe: Recipe, network: nn.Module, process: Process) -> None:
     """
     _check_augment(recipe, network)
     _check_preconditioning(recipe, process)
+    _check_forcing(recipe, network)
 
 
 def _check_augment(recipe: Recipe, network: nn.Module) -> None:
@@ -62,8 +87,25 @@ def _check_preconditioning(recipe: Recipe, process: Process) -> None:
     if recipe.model.pretrained is None or not file.is_file():
         return
     imported = build_process(read_process(file))
-    if (type(imported), imported.sigma_data) != (type(process), process.sigma_data):
+    if any(getattr(imported, name, None) != getattr(process, name, None) for name in _TRAINED_WITH) or type(
+        imported
+    ) is not type(process):
         raise RecipeError(
             f"the network at {str(recipe.model.pretrained)!r} was trained with {imported!r}, the recipe has "
             f"{process!r}: set process as {str(file)!r} has it"
+        )
+
+
+#: What of a process a network's weights depend on.
+_TRAINED_WITH = ("prediction", "sigma_data", "data_at", "time_scale", "hybrid", "noise_scale")
+
+
+def _check_forcing(recipe: Recipe, network: nn.Module) -> None:
+    """A network that was trained with Spectral Forcing goes on with it, unless the recipe says otherwise."""
+    trained = recorded(network)
+    if trained is not None and recipe.forcing is None:
+        raise RecipeError(
+            f"the network at {str(recipe.model.pretrained)!r} was trained with Spectral Forcing: set forcing to "
+            f"{json.dumps(trained)}, or, to go on without, to the identity, "
+            "{front: {name: constant, cutoff: 1}, exact: true}"
         )

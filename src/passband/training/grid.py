@@ -47,6 +47,20 @@ class GridEvaluationSettings(EvaluationSettings):
     keep_samples: bool = True
 
 
+class HeatMapSettings(Settings):
+    """How the models lie in a heat map of the arms' differences: a model is named PANEL-ROW-COLUMN, or ROW-COLUMN."""
+
+    rows: tuple[str, ...] = Field(min_length=1)
+    columns: tuple[str, ...] = Field(min_length=1)
+    panels: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> list[str]:
+        """The names of the models, panel by panel and row by row."""
+        prefixes = [f"{panel}-" for panel in self.panels] or [""]
+        return [f"{prefix}{row}-{column}" for prefix in prefixes for row in self.rows for column in self.columns]
+
+
 class GridSettings(Settings):
     """A grid, whole. Each override is `key=value`, as on the command line of `passband train`."""
 
@@ -61,6 +75,7 @@ class GridSettings(Settings):
     evaluate: GridEvaluationSettings = GridEvaluationSettings()
     only: tuple[Selection, ...] = ()
     keep_checkpoints: bool = True
+    heat_map: HeatMapSettings | None = None
     paper: PaperSettings | None = None
 
     @field_validator("only", mode="before")
@@ -79,11 +94,9 @@ class GridSettings(Settings):
         for name in (*self.models, *self.arms):
             if not name or Path(name).name != name or name.startswith("."):
                 raise ValueError(f"the names of models and arms become folders, which {name!r} cannot be")
-        for selection in self.only:
-            for model in selection.models or ():
-                check_choice("model in only", model, self.models)
-            for arm in selection.arms or ():
-                check_choice("arm in only", arm, self.arms)
+        self._check_selections()
+        for model in self.heat_map.models if self.heat_map else ():
+            check_choice("model in heat_map", model, self.models)
         for model, arms in (self.paper.values if self.paper else {}).items():
             check_choice("model in paper", model, self.models)
             for arm, steps in arms.items():
@@ -91,6 +104,13 @@ class GridSettings(Settings):
                 for metric in (metric for values in steps.values() for metric in values):
                     check_choice("metric in paper", metric, METRICS)
         return self
+
+    def _check_selections(self) -> None:
+        for selection in self.only:
+            for model in selection.models or ():
+                check_choice("model in only", model, self.models)
+            for arm in selection.arms or ():
+                check_choice("arm in only", arm, self.arms)
 
 
 class Combination(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from passband._seeds import seed_for
-from passband.process import Process
+from passband.process import Prediction, Process
 from passband.regularization import SpectralRegularizer
 from passband.sampling import Model, SampleNoise, predict
 from passband.training.batches import Batch
@@ -45,13 +45,29 @@ def denoising_loss(
     batch: Batch,
     seed: int,
     conditioning: Mapping[str, Tensor] | None = None,
+    space: Prediction | None = None,
 ) -> Losses:
-    """Mean squared error of the prediction, plus the spectral term; noise and times from (seed, global position)."""
+    """Mean squared error, plus the spectral term; noise and times from (seed, global position).
+
+    Args:
+        model: the network.
+        process: its process.
+        regularizer: the spectral term, None for none.
+        batch: clean samples.
+        seed: the run's.
+        conditioning: further keyword arguments of the network.
+        space: the prediction whose error is squared (`velocity`: the v-loss); default: the network's own.
+
+    """
     clean = batch.clean
     noise, t = draw(process, batch, seed)
     noisy = process.add_noise(clean, noise, t)
     pred = predict(model, process, noisy, t, conditioning).float()
-    base = (pred - process.target(clean, noise, t)).square().mean()
+    residual = pred - process.target(clean, noise, t)
+    if space is not None:
+        gain = process.loss_gain(t, space).to(residual)
+        residual = residual * gain.reshape(-1, *(1,) * (residual.ndim - 1))
+    base = residual.square().mean()
     if regularizer is None:
         return Losses(base, None)
     return Losses(base, regularizer(process, noisy, pred, t, clean=clean, base_loss=base))

@@ -1,20 +1,29 @@
 """A trained network from a run's folder, or an imported one, ready to sample."""
 
+import json
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Discriminator, TypeAdapter, ValidationError
 from torch import nn
 
+from passband._checks import check_choice, nearest
+from passband.forcing import SpectralForcing, attached, recorded
+from passband.models import JiT
 from passband.process import Process
 from passband.training.build import build_process
 from passband.training.checkpoint import CheckpointError, checkpoint_folder, checkpoints, torn
 from passband.training.config import Recipe, load_recipe
-from passband.training.networks import class_inputs, load_network, network_shape
+from passband.training.families import family_named
+from passband.training.networks import data_classes, load_network, network_shape
 from passband.training.run_folder import RunFolder
-from passband.training.sections import AnyProcess, SamplingSettings, UNetModel
+from passband.training.sections import AnyProcess, GuidanceSettings, SamplingSettings
 
 _PROCESS: TypeAdapter[AnyProcess] = TypeAdapter(Annotated[AnyProcess, Discriminator("name")])
+
+
+#: How a network may be sampled: as it was trained, without forcing, or with the published one.
+FORCINGS = ("recorded", "none", "linear")
 
 
 class Restored(NamedTuple):
@@ -28,6 +37,8 @@ class Restored(NamedTuple):
         num_classes: classes that it is given, 0 without.
         step: the checkpoint's step, 0 for an imported network.
         recipe: the run's recipe, None for an imported network.
+        weights: whose they are: `ema`, another average's name, or `last`.
+        forcing: the Spectral Forcing that is attached to the network, None without.
 
     """
 
@@ -38,29 +49,104 @@ class Restored(NamedTuple):
     num_classes: int
     step: int
     recipe: Recipe | None
+    weights: str = "ema"
+    forcing: dict[str, Any] | None = None
 
 
-def restore(root: str | Path, *, step: int | None = None, averaged: bool = True) -> Restored:
+def restore(
+    root: str | Path, *, step: int | None = None, weights: str = "ema", forcing: str = "recorded", insist: bool = False
+) -> Restored:
     """Load the network of a run's checkpoint, or an imported one, in evaluation mode.
 
     Args:
         root: the run's folder, or that of a network that `passband import` or `passband average` wrote.
         step: the checkpoint's step; default: the newest.
-        averaged: the averaged (EMA) weights, or those of the last step.
+        weights: `ema`, another average of the run (`ema2`), or `last` for those of the last step.
+        forcing: `recorded` attaches the Spectral Forcing that the network was trained with, `none` does not, and
+            `linear` attaches the published one.
+        insist: take a network with another forcing than it was trained with.
 
     Raises:
         RecipeError: if root is no run folder.
         CheckpointError: if there is no such checkpoint, or it cannot be read.
+        ValueError: if the forcing is unknown, or not the recorded one and insist is off.
 
     """
-    if (Path(root) / "process.json").is_file():
-        return _imported(Path(root))
-    folder = RunFolder(Path(root))
+    found = _found(Path(root), step, weights)
+    force(found.model, found.process, forcing, insist)
+    attachment = attached(found.model)
+    return found._replace(forcing=None if attachment is None else attachment.config)
+
+
+def force(model: nn.Module, process: Process, forcing: str = "recorded", insist: bool = False) -> None:
+    """Attach Spectral Forcing to a network as it was trained, or otherwise on insistence.
+
+    Args:
+        model: a network as it was loaded.
+        process: the process that it was trained with.
+        forcing: `recorded`, `none` or `linear`.
+        insist: allow another forcing than the recorded one.
+
+    Raises:
+        ValueError: if the forcing is unknown, or not the recorded one and insist is off.
+
+    """
+    check_choice("forcing", forcing, FORCINGS)
+    trained = recorded(model)
+    wanted = trained
+    if forcing != "recorded":
+        wanted = None if forcing == "none" else SpectralForcing(process, forcing).config
+    if wanted != trained and not insist:
+        raise ValueError(
+            f"the network was trained {_in_words(trained)}, and is asked to sample {_in_words(wanted)}: leave the "
+            "forcing as it is recorded, or insist (--insist) to try another"
+        )
+    if wanted is not None:
+        SpectralForcing.from_config(wanted, process).attach(model)
+
+
+def guided(found: Restored, scale: float | None) -> Restored:
+    """The network to be sampled with another guidance scale; None leaves it as it is.
+
+    Raises:
+        ValueError: if it is not class-conditional.
+
+    """
+    if scale is None:
+        return found
+    if not found.num_classes:
+        raise ValueError("guidance needs a class-conditional network, and this one takes no classes")
+    earlier = found.sampling.guidance or GuidanceSettings(scale=scale)
+    guidance = earlier.model_copy(update={"scale": scale})
+    return found._replace(sampling=found.sampling.model_copy(update={"guidance": guidance}))
+
+
+def _in_words(forcing: dict[str, Any] | None) -> str:
+    return "without Spectral Forcing" if forcing is None else f"with Spectral Forcing {json.dumps(forcing)}"
+
+
+def _found(root: Path, step: int | None, weights: str) -> Restored:
+    """The network without its forcing."""
+    if (root / "process.json").is_file():
+        return _imported(root)
+    folder = RunFolder(root)
     recipe = folder.recipe()
     step = _step(folder.checkpoints, step)
-    model = _load(checkpoint_folder(folder.checkpoints, step) / ("ema" if averaged else "unet"))
-    process, classes = build_process(recipe.process), _classes(model, recipe)
-    return Restored(model.eval(), process, recipe.sampling, recipe.sample_shape, classes, step, recipe)
+    model = _load(_weights(checkpoint_folder(folder.checkpoints, step), recipe, weights))
+    process, classes = build_process(recipe.process), data_classes(model, recipe.model)
+    return Restored(model.eval(), process, recipe.sampling, recipe.sample_shape, classes, step, recipe, weights)
+
+
+def _weights(checkpoint: Path, recipe: Recipe, weights: str) -> Path:
+    """The folder of the weights in a checkpoint."""
+    last = family_named(recipe.model).folder
+    averages = sorted(found.name for found in checkpoint.glob("*/") if found.name != last)
+    if weights != "last" and weights not in averages:
+        raise CheckpointError(
+            f"{str(checkpoint)!r} holds no weights {weights!r}{nearest(weights, averages)}; expected last, or one of "
+            f"the averages: {', '.join(averages)}"
+        )
+    return checkpoint / (last if weights == "last" else weights)
 
 
 def _imported(root: Path) -> Restored:
@@ -69,12 +155,19 @@ def _imported(root: Path) -> Restored:
     process = build_process(settings)
     if (root / "recipe.yaml").is_file():  # of an average that was put together after training
         recipe = load_recipe(root / "recipe.yaml")
-        classes = _classes(model, recipe)
+        classes = data_classes(model, recipe.model)
         return Restored(model.eval(), process, recipe.sampling, recipe.sample_shape, classes, 0, recipe)
-    shape = network_shape(model)
+    shape, classes = network_shape(model), data_classes(model, None)
+    return Restored(model.eval(), process, _published_sampling(model, shape, classes), shape, classes, 0, None)
+
+
+def _published_sampling(model: nn.Module, shape: tuple[int, int, int], classes: int) -> SamplingSettings:
+    """How the publication of an imported network draws its samples."""
+    if isinstance(model, JiT):
+        guidance = GuidanceSettings(scale=2.9, interval=(0.1, 1.0)) if classes else None
+        return SamplingSettings(steps=50, solver="heun", guidance=guidance, classes="balanced")
     # EDM's own settings: 18 steps for 32 x 32 pixels, 40 for 64 x 64.
-    sampling = SamplingSettings(steps=18 if shape[-1] <= 32 else 40, solver="heun")
-    return Restored(model.eval(), process, sampling, shape, class_inputs(model), 0, None)
+    return SamplingSettings(steps=18 if shape[-1] <= 32 else 40, solver="heun")
 
 
 def read_process(file: Path) -> AnyProcess:
@@ -89,11 +182,6 @@ def read_process(file: Path) -> AnyProcess:
     except (OSError, ValueError) as error:
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise CheckpointError(f"{str(file)!r} cannot be read ({fault}); import the checkpoint again") from error
-
-
-def _classes(model: nn.Module, recipe: Recipe) -> int:
-    null = isinstance(recipe.model, UNetModel) and recipe.model.label_dropout > 0
-    return max(class_inputs(model) - null, 0)
 
 
 def _step(root: Path, step: int | None) -> int:

@@ -25,6 +25,7 @@ _FREE = {
     ("training", "keep_checkpoints"),
     ("training", "keep_steps"),
     ("training", "trackers"),
+    ("training", "sharding"),
 }
 
 

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from passband._checks import nearest
+from passband.models import JIT_SIZES
 from passband.process import Prediction
 
 
@@ -104,6 +105,31 @@ class CheckerboardData(Settings):
     workers: ClassVar[int] = 0
 
 
+class PowerLawData(Settings):
+    """Gaussian power-law fields with a texture, drawn as they are needed."""
+
+    name: Literal["power_law"]
+    resolution: int = Field(32, ge=5)
+    beta: float = Field(2.0, ge=0)
+    share: float = Field(0.0, ge=0, lt=1, description="Of the power, that the texture has.")
+    kind: Literal["noise", "signal"] = Field("noise", description="Whether the low band predicts the texture.")
+    cutoff: int | None = Field(None, ge=1)
+    std: float = Field(0.3, gt=0)
+    channels: Literal[1, 3] = 1
+    length: int = Field(1 << 20, ge=1)
+    seed: int = 0
+    flip: ClassVar[bool] = False
+    augment: ClassVar[AugmentSettings | None] = None
+    workers: ClassVar[int] = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "PowerLawData":
+        highest = (self.resolution - 2) // 3
+        if self.cutoff is not None and self.cutoff > highest:
+            raise ValueError(f"cutoff must be at most {highest} for resolution {self.resolution}, got {self.cutoff}")
+        return self
+
+
 class VPProcess(Settings):
     """DDPM's process."""
 
@@ -145,9 +171,18 @@ class FlowProcess(Settings):
     data_at: Literal[0, 1] = 0
     time_scale: float = Field(1000.0, gt=0)
     logit_normal: tuple[float, float] | None = None
+    velocity_floor: float = Field(0.0, ge=0, lt=1)
+    hybrid: bool = False
+    noise_scale: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FlowProcess":
+        if self.hybrid and self.prediction != "velocity":
+            raise ValueError(f"hybrid makes a velocity: set prediction to velocity, got {self.prediction}")
+        return self
 
 
-AnyData = ImagesData | HubData | CheckerboardData
+AnyData = ImagesData | HubData | CheckerboardData | PowerLawData
 AnyProcess = VPProcess | EDMProcess | VPPreconditionedProcess | VEPreconditionedProcess | FlowProcess
 
 
@@ -201,14 +236,95 @@ class EDMUNetModel(Settings):
     label_dropout: float = Field(0.0, ge=0, lt=1)
 
 
+class JiTModel(Settings):
+    """JiT of a published size, any part of it changed, or one that was imported or saved (`pretrained`, its folder)."""
+
+    name: Literal["jit"]
+    pretrained: Path | None = None
+    size: str = "B/16"
+    patch_size: int | None = Field(None, ge=1)
+    hidden_size: int | None = Field(None, ge=1)
+    depth: int | None = Field(None, ge=1)
+    num_heads: int | None = Field(None, ge=1)
+    bottleneck_dim: int | None = Field(None, ge=1)
+    in_context_len: int | None = Field(None, ge=0)
+    in_context_start: int | None = Field(None, ge=0)
+    patch_embedding: Literal["conv", "linear"] | None = None
+    dropout: float | None = Field(None, ge=0, lt=1, description="Of attention and projections.")
+    gradient_checkpointing: bool = False
+    class_conditional: bool = False
+    label_dropout: float = Field(0.0, ge=0, lt=1)
+
+    @field_validator("size")
+    @classmethod
+    def _known(cls, size: str) -> str:
+        if size not in JIT_SIZES:
+            raise ValueError(f"unknown size{nearest(size, JIT_SIZES)}; the sizes are {', '.join(JIT_SIZES)}")
+        return size
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The constructor's arguments in which the network differs from its size."""
+        fields = ("patch_size", "hidden_size", "depth", "num_heads", "bottleneck_dim", "in_context_len")
+        names = (*fields, "in_context_start", "patch_embedding")
+        found = {name: getattr(self, name) for name in names} | {"attn_drop": self.dropout, "proj_drop": self.dropout}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 Model = Annotated[
-    Annotated[UNetModel, Tag("unet")] | Annotated[EDMUNetModel, Tag("edm_unet")],
+    Annotated[UNetModel, Tag("unet")] | Annotated[EDMUNetModel, Tag("edm_unet")] | Annotated[JiTModel, Tag("jit")],
     Discriminator(
         lambda model: model.get("name", "unet") if isinstance(model, dict) else getattr(model, "name", None),
         custom_error_type="model",
-        custom_error_message="the model's name is unet (diffusers' UNet2DModel) or edm_unet (EDM's DDPM++ and NCSN++)",
+        custom_error_message=(
+            "the model's name is unet (diffusers' UNet2DModel), edm_unet (EDM's DDPM++ and NCSN++) or jit"
+        ),
     ),
 ]
+
+
+class LinearFrontSettings(Settings):
+    """A cutoff that rises with the flow time."""
+
+    name: Literal["linear"] = "linear"
+    c_min: float = Field(0.05, ge=0, le=1)
+    c_max: float = Field(1.0, ge=0, le=1)
+
+
+class ConstantFrontSettings(Settings):
+    """One cutoff at all times."""
+
+    name: Literal["constant"]
+    cutoff: float = Field(ge=0, le=1)
+
+
+class ContourFrontSettings(Settings):
+    """The frequency at which the data's power meets the noise's; `passband compare` measures beta and k1."""
+
+    name: Literal["contour"]
+    beta: float = Field(gt=0)
+    k1: float = Field(gt=0)
+    size: int | tuple[int, int] | None = Field(None, description="Where k1 was measured; default: the data's.")
+    approximate: bool = True
+    c_min: float = Field(0.0, ge=0, le=1)
+
+
+AnyFront = LinearFrontSettings | ConstantFrontSettings | ContourFrontSettings
+
+
+class ForcingSettings(Settings):
+    """Spectral Forcing: the low-pass on the network's input."""
+
+    front: Annotated[AnyFront, Discriminator("name")] = LinearFrontSettings()
+    kappa: float = Field(30.0, gt=0)
+    window: int | tuple[int, int] | None = None
+    exact: bool = False
+
+
+class LossSettings(Settings):
+    """The squared error's space: that of the network's own prediction, or another's."""
+
+    space: Literal["prediction"] | Prediction = "prediction"
 
 
 class AmplitudeTerm(Settings):
@@ -351,6 +467,17 @@ EMASettings = Annotated[
 ]
 
 
+def _emas_kind(ema: object) -> str:
+    return "several" if isinstance(ema, list | tuple) else "one"
+
+
+EMAs = Annotated[
+    Annotated[EMASettings, Tag("one")]
+    | Annotated[Annotated[tuple[EMASettings, ...], Field(min_length=1)], Tag("several")],
+    Discriminator(_emas_kind),
+]
+
+
 class SnapshotSettings(Settings):
     """Power-function averages stored for a choice of the average after training (post-hoc EMA)."""
 
@@ -365,17 +492,32 @@ class TrainingSettings(Settings):
     batch_size: int = Field(64, ge=1)
     accumulate: int = Field(1, ge=1)
     seed: int = 0
-    ema: EMASettings = 0.999
+    ema: EMAs = Field(0.999, description="One average, or several: ema, ema2, ...")
     snapshots: SnapshotSettings | None = None
     precision: Literal["no", "fp16", "bf16"] = "no"
     compile: bool = False
     channels_last: bool = False
+    sharding: Literal["none", "fsdp"] = "none"
     log_every: int = Field(10, ge=1)
     save_every: int = Field(1000, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     keep_steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
     sample_every: int | None = Field(1000, ge=1)
     trackers: tuple[str, ...] = ("tensorboard",)
+
+
+class GuidanceSettings(Settings):
+    """Classifier-free guidance within an interval of the flow time."""
+
+    scale: float = Field(ge=0)
+    interval: tuple[float, float] = (0.0, 1.0)
+
+    @field_validator("interval")
+    @classmethod
+    def _ordered(cls, interval: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= interval[0] <= interval[1] <= 1:
+            raise ValueError(f"the interval is (low, high) in flow time, 0 noise to 1 data, got {interval}")
+        return interval
 
 
 class SamplingSettings(Settings):
@@ -387,3 +529,5 @@ class SamplingSettings(Settings):
     spacing: Literal["leading", "trailing", "uniform", "karras"] | None = None
     clip: float | None = Field(None, gt=0)
     seed: int = 0
+    guidance: GuidanceSettings | None = None
+    classes: Literal["random", "balanced"] = Field("random", description="Balanced: seed modulo classes.")

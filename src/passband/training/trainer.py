@@ -1,7 +1,7 @@
 """The training loop: Accelerate's devices and precision, averaged weights, checkpoints, and a log."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,18 +30,20 @@ from passband.training.checkpoint import (
     save_state,
     write_checkpoint,
 )
-from passband.training.conditioning import Conditioner, sampled_classes
+from passband.training.conditioning import Conditioner, sampling_options
 from passband.training.config import Recipe, RecipeError
-from passband.training.ema import ConstantDecay, HalfLife, PowerAverage, WeightAverage
+from passband.training.ema import ConstantDecay, HalfLife, PowerAverage, Profile, WeightAverage
+from passband.training.families import family_named
 from passband.training.fit import check_network, fitting_parts
 from passband.training.guard import LossGuard, NonFiniteLossError, save_batch
 from passband.training.images import Losses, denoising_loss
 from passband.training.interrupt import TrainingInterrupted, stop_requested
 from passband.training.journal import Journal, OnLog, check_trackers
-from passband.training.networks import build_network, class_inputs, load_network
+from passband.training.networks import build_network, data_classes
 from passband.training.run_folder import RunFolder, snapshot_name
 from passband.training.schedule import learning_rate
-from passband.training.sections import HalfLifeSettings, UNetModel
+from passband.training.sections import HalfLifeSettings
+from passband.training.sharding import Sharding, accelerator_options, check_sharding
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -70,7 +72,8 @@ class Trainer:
     def __init__(self, recipe: Recipe, root: str | Path, *, resume: bool = False) -> None:
         self.recipe = recipe
         self.folder = RunFolder(Path(root))
-        self.process, self.regularizer = fitting_parts(recipe)
+        self.process, self.regularizer, forcing = fitting_parts(recipe)
+        check_sharding(recipe)
         self.accelerator = _accelerator(recipe, self.folder)
         check_divides(recipe.training.batch_size, self.accelerator.num_processes, recipe.training.accumulate)
         self.dataset: Dataset[Tensor] = build_dataset(recipe.data)
@@ -78,20 +81,27 @@ class Trainer:
         seed = recipe.training.seed
         if recipe.model.class_conditional and not classes:
             raise RecipeError("model.class_conditional needs labels, and the data has none: its dataset.json says null")
-        network = build_network(recipe.model, recipe.sample_shape, seed_for(seed, 0, "model"), classes)
+        network = build_network(
+            recipe.model, recipe.sample_shape, seed_for(seed, 0, "model"), classes, self.process.heads
+        )
         check_network(recipe, network, self.process)
+        if forcing is not None:
+            forcing.attach(network)
         if recipe.training.channels_last:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._sharding = Sharding(network, self.accelerator, recipe.training.sharding == "fsdp")
+        network = self._sharding.place(network)
         settings = recipe.optimizer
         optimizer = AdamW(
             network.parameters(), settings.lr, settings.betas, settings.eps, weight_decay=settings.weight_decay
         )
-        self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.model, self.optimizer = self._sharding.prepare(network, optimizer)
         self._forward = torch.compile(self.model) if recipe.training.compile else self.model
         self._conditioner = Conditioner.of(self.network, recipe.model.label_dropout, seed)
-        self.ema = WeightAverage(self.network, _profile(recipe))
-        stds = recipe.training.snapshots.stds if recipe.training.snapshots else ()
-        self.power_averages = {std: WeightAverage(self.network, PowerAverage(std)) for std in stds}
+        self.averages = {
+            name: WeightAverage(self.network, profile, self._sharding.copy)
+            for name, profile in _profiles(recipe).items()
+        }
         self.step = 0
         self._guard = LossGuard(self.accelerator.device)
         self._journal = Journal(self.folder, self.accelerator, recipe.name)
@@ -114,8 +124,8 @@ class Trainer:
 
     @property
     def averaged(self) -> nn.Module:
-        """The network with averaged (EMA) weights."""
-        return self.ema.module
+        """The network with averaged (EMA) weights; of several averages, the first."""
+        return self.averages["ema"].module
 
     def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Decode all images now if they fit in memory: faster, and broken ones are known before the first step."""
@@ -153,7 +163,7 @@ class Trainer:
                     raise TrainingInterrupted(f"stopped at step {self.step} and saved")
 
     def save(self) -> None:
-        """Write a checkpoint: `unet` and `ema` as their library saves them, and what resuming needs.
+        """Write a checkpoint: `unet` (or `transformer`) and `ema` as their library saves them, and what resuming needs.
 
         Raises:
             NonFiniteLossError: instead of saving weights that are not finite or that a non-finite loss may have spoilt.
@@ -162,14 +172,20 @@ class Trainer:
         """
         self._check_finite()
         self._check_weights()
-        failure = self._write_checkpoint() if self.accelerator.is_main_process else None
+        named = {self._weights: self.network} | {name: average.module for name, average in self.averages.items()}
+        networks = {name: self._sharding.whole(network) for name, network in named.items()}
+        state = self._state()
+        failure = self._write_checkpoint(networks, state) if self.accelerator.is_main_process else None
         if self._anywhere(failure is not None):
             # In every process, or the others would wait for the main one.
             raise failure or CheckpointError("the main process could not write the checkpoint; its own error says why")
 
     @torch.no_grad()
     def sample(self, seeds: range, *, averaged: bool = True) -> Tensor:
-        """Draw samples with the recipe's settings, from the averaged weights unless told otherwise."""
+        """Draw samples with the recipe's settings, from the averaged weights unless told otherwise.
+
+        With `training.sharding` every process must call it, with the same seeds, and gets the same samples.
+        """
         settings = self.recipe.sampling
         model = self.averaged if averaged else self.network
         was_training = model.training
@@ -183,28 +199,37 @@ class Trainer:
             solver=settings.solver,
             spacing=settings.spacing,
             clip=settings.clip,
-            conditioning=self._sampled_conditioning(seeds),
             device=self.accelerator.device,
+            **sampling_options(self.network, settings, seeds, self._classes, self.accelerator.device),
         )
         model.train(was_training)
         return drawn
 
     def write_samples(self) -> None:
         """Write a grid of samples of this step into the run's folder, and show it on the trackers."""
+        if not (self.accelerator.is_main_process or self._sharding.active):
+            return
+        settings = self.recipe.sampling
+        drawn = self.sample(range(settings.seed, settings.seed + settings.count))
         if self.accelerator.is_main_process:
-            settings = self.recipe.sampling
-            mosaic = image_mosaic(self.sample(range(settings.seed, settings.seed + settings.count)))
+            mosaic = image_mosaic(drawn)
             grid = from_uint8(torch.from_numpy(mosaic).permute(2, 0, 1))
             save_image(grid, self.folder.samples / f"step-{self.step:08d}.png")
             self._journal.picture(self.step, mosaic)
 
     # Inside.
 
-    def _write_checkpoint(self) -> Exception | None:
+    def _write_checkpoint(self, networks: Mapping[str, nn.Module | None], state: object) -> Exception | None:
         """Write one, and remove old ones; what went wrong."""
         settings = self.recipe.training
+
+        def write(folder: Path) -> None:
+            for name, network in networks.items():
+                _save_network(network, folder / name)
+            save_state(state, folder, "state")
+
         try:
-            write_checkpoint(self.folder.checkpoints, self.step, self._write)
+            write_checkpoint(self.folder.checkpoints, self.step, write)
             remove_old(self.folder.checkpoints, self.step, settings.keep_checkpoints, settings.keep_steps)
         except (CheckpointError, OSError) as error:
             return error
@@ -213,10 +238,9 @@ class Trainer:
     def _is_due(self, every: int | None) -> bool:
         return every is not None and self.step % every == 0
 
-    def _sampled_conditioning(self, seeds: range) -> dict[str, Tensor]:
-        null = isinstance(self.recipe.model, UNetModel) and self.recipe.model.label_dropout > 0
-        classes = class_inputs(self.network) - null
-        return {"class_labels": sampled_classes(seeds, classes).to(self.accelerator.device)} if classes > 0 else {}
+    @property
+    def _classes(self) -> int:
+        return data_classes(self.network, self.recipe.model)
 
     def _batches(self, start: int, stop: int, *, everything: bool = False) -> Iterator[Batch]:
         """This process' parts of each batch; whole batches on request."""
@@ -259,7 +283,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         size = self.recipe.training.batch_size
-        for average in (self.ema, *self.power_averages.values()):
+        for average in self.averages.values():
             average.update(self.network, self.step * size, size)
         return {name: torch.stack([found[name] for found in terms]).mean() for name in terms[0]}
 
@@ -271,8 +295,15 @@ class Trainer:
         alone: AbstractContextManager[Any] = nullcontext() if last else self.accelerator.no_sync(self.model)
         with alone:
             with self.accelerator.autocast():
+                space = self.recipe.loss.space
                 losses = denoising_loss(
-                    self._forward, self.process, self.regularizer, batch, seed, self._conditioner(batch)
+                    self._forward,
+                    self.process,
+                    self.regularizer,
+                    batch,
+                    seed,
+                    self._conditioner(batch),
+                    None if space == "prediction" else space,
                 )
             self._guard.note(losses.total.detach(), self.step + 1)
             self.accelerator.backward(losses.total / parts)
@@ -305,7 +336,7 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """A finite loss may have a gradient that is not."""
-        bad = [name for name, weight in self.network.named_parameters() if not bool(torch.isfinite(weight).all())]
+        bad = self._sharding.not_finite(self.network)
         if bad:
             raise self._diverged(
                 f"{len(bad)} of the network's weights became NaN or infinite, {bad[0]} first", self.step
@@ -350,27 +381,23 @@ class Trainer:
             return
         self._check_finite()
         self._check_weights()
-        if not self.accelerator.is_main_process:
-            return
-        for std, average in self.power_averages.items():
-            name = snapshot_name(self.step, std)
-            write_file(
-                self.folder.snapshots / name, save({k: v.cpu().contiguous() for k, v in average.state_dict().items()})
-            )
+        for std in settings.stds:
+            network = self._sharding.whole(self.averages[_power_name(std)].module)
+            if network is not None and self.accelerator.is_main_process:
+                state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+                write_file(self.folder.snapshots / snapshot_name(self.step, std), save(state))
 
-    def _write(self, folder: Path) -> None:
-        _save_network(self.network, folder / "unet")
-        _save_network(self.averaged, folder / "ema")
-        for std, average in self.power_averages.items():
-            _save_network(average.module, folder / f"power-{std}")
-        save_state(self._state(), folder, "state")
+    @property
+    def _weights(self) -> str:
+        """The name of the network's folder in a checkpoint."""
+        return family_named(self.recipe.model).folder
 
     def _state(self) -> dict[str, object]:
         scaler = self.accelerator.scaler
         return {
             "passband": __version__,
             "step": self.step,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self._sharding.whole_state(self.optimizer),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
 
@@ -380,12 +407,11 @@ class Trainer:
             return
         step, folder = latest
         state = load_state(folder, "state")
-        averages = {"ema": self.ema} | {f"power-{std}": average for std, average in self.power_averages.items()}
         try:
-            self.network.load_state_dict(load_network(folder / "unet").state_dict())
-            for name, average in averages.items():
-                average.module.load_state_dict(load_network(folder / name).state_dict())
-            self.optimizer.load_state_dict(state["optimizer"])
+            self._sharding.load(self.network, folder / self._weights)
+            for name, average in self.averages.items():
+                self._sharding.load(average.module, folder / name)
+            self._sharding.load_state(self.optimizer, state["optimizer"])
             _lay_out(self.optimizer)
             if state["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -415,6 +441,7 @@ def _accelerator(recipe: Recipe, folder: RunFolder) -> "Accelerator":
             project_config=places,
             # Parts are accumulated here, whatever the user's configuration of Accelerate says.
             gradient_accumulation_plugin=utils.GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=accelerator_options(recipe),
         )
     except ValueError as error:
         precision = recipe.training.precision
@@ -434,9 +461,22 @@ def _accelerator(recipe: Recipe, folder: RunFolder) -> "Accelerator":
     return found
 
 
-def _profile(recipe: Recipe) -> ConstantDecay | HalfLife:
-    ema = recipe.training.ema
+def _profiles(recipe: Recipe) -> dict[str, Profile]:
+    """The averages of the weights by the names of their folders in a checkpoint."""
+    settings = recipe.training
+    emas = settings.ema if isinstance(settings.ema, tuple) else (settings.ema,)
+    names = ["ema", *(f"ema{number}" for number in range(2, len(emas) + 1))]
+    stds = settings.snapshots.stds if settings.snapshots else ()
+    found: dict[str, Profile] = {name: _profile(ema) for name, ema in zip(names, emas, strict=True)}
+    return found | {_power_name(std): PowerAverage(std) for std in stds}
+
+
+def _profile(ema: float | HalfLifeSettings) -> Profile:
     return HalfLife(ema.halflife, ema.ramp_up) if isinstance(ema, HalfLifeSettings) else ConstantDecay(ema)
+
+
+def _power_name(std: float) -> str:
+    return f"power-{std}"
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:

@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from passband._checks import check_batch, check_floating, check_integer, is_integer
 from passband._numerics import no_autocast, upcast
+from passband._tables import Table, precise
 
 _LARGEST_MATRIX = 512
 """Longer axes go through an FFT, where the matrix would cost more."""
@@ -50,16 +48,19 @@ def dct_matrix(
     check_integer("n", n)
     if n < 1:
         raise ValueError(f"the DCT needs a length of at least 1, got {n}")
-    return torch.tensor(_matrix(n), dtype=dtype, device=device)
+    place = torch.empty(0, device=device).device
+    return _BASES(int(n), dtype, place).clone()
 
 
-@lru_cache(maxsize=32)
-def _matrix(n: int) -> npt.NDArray[np.float64]:
-    k, i = np.arange(n)[:, None], np.arange(n)[None, :]
+def _basis(n: int, device: torch.device) -> Tensor:
+    i = torch.arange(n, device=device)
+    k = i[:, None]
     # The angle has period 4n in k(2i+1); reducing it first keeps the argument of the cosine small and exact.
-    matrix: npt.NDArray[np.float64] = math.sqrt(2 / n) * np.cos(np.pi / (2 * n) * (k * (2 * i + 1) % (4 * n)))
-    matrix[0] = math.sqrt(1 / n)
-    return matrix
+    angle = (k * (2 * i + 1) % (4 * n)).to(precise(device)) * (math.pi / (2 * n))
+    return torch.where(k == 0, math.sqrt(1 / n), math.sqrt(2 / n) * angle.cos())
+
+
+_BASES = Table(_basis)
 
 
 def dct(
@@ -243,7 +244,7 @@ def _along(x: Tensor, axis: int, inverse: bool) -> Tensor:
     if n > _LARGEST_MATRIX:
         transformed = (_idct_by_fft if inverse else _dct_by_fft)(x.movedim(axis, -1))
         return transformed.movedim(-1, axis)
-    matrix = dct_matrix(n, x.dtype, x.device)
+    matrix = _BASES(n, x.dtype, x.device)
     matrix = matrix.T if inverse else matrix
     if axis == x.ndim - 1:
         return x @ matrix.T
@@ -273,8 +274,14 @@ def _padded(x: Tensor, length: int) -> Tensor:
 
 
 def _twiddle(x: Tensor) -> Tensor:
-    n = x.shape[-1]
-    angle = np.arange(n) * (np.pi / (2 * n))
-    scale = np.full(n, math.sqrt(2 / n))
-    scale[0] = math.sqrt(1 / n)
-    return torch.tensor(scale * np.exp(-1j * angle), dtype=x.dtype.to_complex(), device=x.device)
+    return _TWIDDLES(x.shape[-1], x.dtype.to_complex(), x.device)
+
+
+def _half_turns(n: int, device: torch.device) -> Tensor:
+    k = torch.arange(n, device=device)
+    angle = k.to(precise(device)) * (-math.pi / (2 * n))
+    scale = torch.where(k == 0, math.sqrt(1 / n), torch.full_like(angle, math.sqrt(2 / n)))
+    return torch.polar(scale, angle)
+
+
+_TWIDDLES = Table(_half_turns)
