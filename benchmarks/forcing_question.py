@@ -11,20 +11,23 @@ results.json and table.md, and the page with its figures into the folder texture
 import argparse
 import math
 import shutil
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from passband.data import from_uint8, power_law_psd, texture_coherence
-from passband.reports.grid import compare_arms, grid_report
+from passband.data import from_uint8, power_law_fields, texture_coherence, to_uint8
+from passband.reports.grid import grid_report
+from passband.reports.grid_tables import compare_arms
 from passband.training.draw import read_sample
 from passband.training.grid import Combination, Grid, collect, load_grid
 from passband.training.sections import PowerLawData
 from passband.transforms import dct
 
 GRID = Path("recipes/forcing/question-grid.yaml")
+REAL = 4096
 MEASURES = {
     "texture_error": ("Power of the texture's band, error (dB)", "lower"),
     "low_error": ("Power of the low band, error (dB)", "lower"),
@@ -43,16 +46,24 @@ def bands(data: PowerLawData) -> dict[str, Tensor]:
     return {"texture": inside[:, None] & inside, "low": low}
 
 
+@lru_cache
+def reference(data: PowerLawData) -> tuple[Tensor, float]:
+    """Mean DCT power and coherence of real fields, as pixels like the samples: clipping takes some of the power."""
+    options = data.model_dump(exclude={"name", "length", "seed"})
+    fields = from_uint8(to_uint8(power_law_fields(REAL, **options, seed=data.seed + (1 << 21))))
+    return dct(fields.double()).square().mean((0, 1)), texture_coherence(fields, data.cutoff).mean().item()
+
+
 def measure(data: PowerLawData, samples: Tensor) -> dict[str, float]:
     """The measures of samples (count, 1, size, size) in [-1, 1]; the coherence where there is one to be learnt."""
-    truth = power_law_psd(data.resolution, data.beta, share=data.share, cutoff=data.cutoff, std=data.std)
+    truth, coherence = reference(data)
     power = dct(samples.double()).square().mean((0, 1))
     found = {}
     for name, band in bands(data).items():
         decibels = 10 * math.log10((power[band].sum() / truth[band].sum()).item())
         found |= {f"{name}_decibels": decibels, f"{name}_error": abs(decibels)}
     if data.share > 0 and data.kind == "signal":
-        found["coherence"] = texture_coherence(samples, data.cutoff).mean().item()
+        found |= {"coherence": texture_coherence(samples, data.cutoff).mean().item(), "real_coherence": coherence}
     return found
 
 
@@ -69,7 +80,7 @@ def added(grid: Grid, root: Path) -> dict[str, Any]:
         samples = from_uint8(torch.stack([read_sample(folder, seed, data.channels) for seed in seeds]))
         run["metrics"] |= measure(data, samples)
     for key, (title, better) in MEASURES.items():
-        facts = {"metric": key, "title": title, "better": better, "features": "", "real": 0, "fake": count}
+        facts = {"metric": key, "title": title, "better": better, "features": "DCT bands", "real": REAL, "fake": count}
         results["metrics"][key] = facts
     return results | {"tables": compare_arms(results)}
 

@@ -1,4 +1,6 @@
-"""The flow's velocity: losses in another prediction's space, the floor of sigma, the hybrid head, sampling with both."""
+"""The flow's velocity: losses in another prediction's space, its floor, the hybrid head, the noise scale, sampling."""
+
+from itertools import pairwise
 
 import pytest
 import torch
@@ -125,11 +127,10 @@ def test_other_predictions_and_floors_are_refused():
 def test_euler_with_a_floor_is_the_published_update(steps):
     model = lambda x, t: torch.tanh(x) * t.reshape(-1, 1, 1).to(x)  # noqa: E731
     process = Flow(1, "sample", velocity_floor=FLOOR)
-    options = dict(seeds=[0, 1], steps=steps, dtype=torch.float64)
-    found = sample(model, process, (1, 6), **options)
+    found = sample(model, process, (1, 6), seeds=[0, 1], steps=steps, dtype=torch.float64)
     grid = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     x = sample(lambda x, t: x, Flow(1, "sample"), (1, 6), seeds=[0, 1], times=[0.0, 1e-12], dtype=torch.float64)
-    for t, s in zip(grid[:-1], grid[1:], strict=True):
+    for t, s in pairwise(grid):
         x = x + (s - t) * (model(x, t.expand(2)) - x) / max(1 - t.item(), FLOOR)
     torch.testing.assert_close(found, x, rtol=1e-6, atol=1e-6)
 
@@ -145,7 +146,7 @@ def test_heun_with_a_floor_is_the_published_update():
     def velocity(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return (model(x, t.expand(1)) - x) / max(1 - t.item(), 0.2)
 
-    for k, (t, s) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
+    for k, (t, s) in enumerate(pairwise(grid)):
         first = velocity(x, t)
         end = x + (s - t) * first
         x = end if k == steps - 1 else x + (s - t) * (first + velocity(end, s)) / 2

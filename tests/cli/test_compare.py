@@ -220,6 +220,7 @@ def test_images_without_a_power_law_are_still_compared(
     result = run(real, fake, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert reason in result.output
+    assert "nan" not in result.output
     numbers = json.loads((tmp_path / "out" / "results.json").read_text())
     assert reason in numbers["fronts"]["real"]["left_out"]
     assert numbers["count"]["real"] == count

@@ -468,6 +468,18 @@ def test_calls_without_image_or_time():
         network(t=TIMES)
 
 
+def test_packed_tokens_are_refused_and_told_signals_are_not():
+    forward = {"forward": lambda self, hidden_states, timestep: hidden_states}
+    tokens, signals = (type(name, (nn.Module,), forward)() for name in ("Tokens", "Signals"))
+    spectral, x = SpectralForcing(PROCESS), images().flatten(2)
+    spectral.attach(tokens)
+    with pytest.raises(ValueError, match=r"Tokens takes its hidden_states as a sequence.*before it is packed"):
+        tokens(x, TIMES)
+    assert torch.equal(tokens(images(), TIMES), spectral(images(), TIMES))
+    spectral.attach(signals, image="hidden_states")
+    assert torch.equal(signals(hidden_states=x, timestep=TIMES), spectral(x, TIMES))
+
+
 def test_times_of_another_scale():
     network = Plain()
     SpectralForcing(PROCESS).attach(network)

@@ -48,6 +48,12 @@ def test_a_forcing_of_another_process_is_refused():
     assert draw(model, Flow(data_at=1, prediction="sample")).shape == (2, 1, 8, 8)
 
 
+def test_the_attachment_is_sampled_as_its_network_in_any_precision():
+    model = network().bfloat16()
+    attachment = SpectralForcing(EDM()).attach(model)
+    assert torch.equal(draw(attachment), draw(model))
+
+
 def test_processes_that_read_times_alike():
     model = network()
     SpectralForcing(VP()).attach(model)

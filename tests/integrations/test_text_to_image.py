@@ -93,6 +93,9 @@ def test_a_folder_keeps_the_model_and_its_forcing(model, saved):
     ours = model(PROMPTS, **options)
     assert torch.equal(loaded(PROMPTS, **options), ours)
     detach(loaded.unet)
+    with pytest.raises(ValueError, match="trained with Spectral Forcing"):
+        loaded(PROMPTS, **options)
+    assert not torch.allclose(loaded(PROMPTS, unforced_ok=True, **options), ours, atol=1e-3)
     SpectralForcing(loaded.process, ConstantFront(0.5)).attach(loaded.unet)
     assert not torch.allclose(loaded(PROMPTS, **options), ours, atol=1e-3)
 

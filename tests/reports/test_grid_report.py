@@ -10,8 +10,9 @@ from scipy import stats
 
 from passband.reports import to_svg
 from passband.reports.figures import COLOURS
-from passband.reports.grid import compare_arms, grid_markdown, grid_report, heat_maps, heat_tables, step_tables
+from passband.reports.grid import grid_markdown, grid_report
 from passband.reports.grid_figures import HeatCell, curve_grid_figure, heat_map_figure
+from passband.reports.grid_tables import compare_arms, heat_maps, heat_tables, step_tables
 
 PANELS, ROWS, COLUMNS = ["coarse", "fine"], ["one", "two"], ["noise", "signal"]
 STEPS = [200, 100]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from passband._files import write_file
-from passband.reports.grid import compare_arms, describe_grid, grid_markdown, grid_notes, grid_report, grid_rows
+from passband.reports.grid import grid_markdown, grid_report
+from passband.reports.grid_tables import compare_arms, describe_grid, grid_notes, grid_rows
 from passband.training import NonFiniteLossError, RecipeError, RunFolder, Trainer, TrainingInterrupted, evaluate, grid
 from passband.training.grid import Combination, collect, load_grid, run_grid
 

@@ -19,7 +19,7 @@ from passband.training.config import Recipe, RecipeError, load_recipe
 from passband.training.draw import Drawing, read_sample
 from passband.training.images import denoising_loss, draw
 from passband.training.networks import build_network
-from passband.training.restore import restore
+from passband.training.restore import guided, restore
 from passband.training.sections import JiTModel
 
 FORCING = {"front": {"name": "linear", "c_min": 0.05, "c_max": 1.0}, "kappa": 30.0, "window": None, "exact": False}
@@ -145,6 +145,25 @@ def test_the_forcing_matters_and_another_than_the_recorded_one_needs_insistence(
     assert restore(plain, forcing="linear", insist=True).forcing == FORCING
 
 
+@pytest.mark.parametrize("forcing", ["recorded", "none"])
+def test_samples_are_drawn_without_the_forcing_on_insistence(forced: Path, tmp_path: Path, forcing: str):
+    drawing = Drawing(restore(forced, forcing=forcing, insist=True), forced)
+    drawing.draw(tmp_path / forcing, range(1))
+    assert read_sample(tmp_path / forcing, 0, 3).shape == (3, 16, 16)
+    assert ("forcing" in drawing.note) == (forcing == "recorded")
+
+
+def test_guidance_needs_a_network_that_knows_no_class(labelled: Path, forced: Path, tmp_path: Path):
+    assert guided(restore(forced), 3.0).sampling.guidance.scale == 3.0
+    recipe = jit_recipe(labelled, model={**MODEL, "label_dropout": 0}, sampling={"steps": 2})
+    Trainer(recipe, tmp_path / "run").train(until=1)
+    found = restore(tmp_path / "run")
+    assert guided(found, None) is found
+    assert guided(found, 1.0).sampling.guidance.scale == 1
+    with pytest.raises(ValueError, match=r"guidance needs .* trained without classes too.*label_dropout is 0"):
+        guided(found, 2.0)
+
+
 def test_an_unknown_average_names_those_there_are(forced: Path):
     with pytest.raises(CheckpointError, match=r"holds no weights 'ema3' .did you mean 'ema'.*: ema, ema2"):
         restore(forced, weights="ema3")
@@ -157,6 +176,16 @@ def test_a_resumed_run_reaches_the_same_bits(forced: Path, labelled: Path, tmp_p
     again.train()
     whole = load_model(forced / "checkpoints" / "step-00000004" / "transformer").state_dict()
     assert all(torch.equal(value, whole[name]) for name, value in again.network.state_dict().items())
+
+
+def test_a_pretrained_network_keeps_weights_and_forcing_under_another_dropout(forced: Path):
+    folder = forced / "checkpoints" / "step-00000004" / "ema"
+    settings = JiTModel(**{**MODEL, "pretrained": folder})
+    kept = build_network(settings, (3, 16, 16), 0, 3)
+    changed = build_network(settings.model_copy(update={"dropout": 0.5}), (3, 16, 16), 0, 3)
+    assert (kept.config["proj_drop"], changed.config["attn_drop"], changed.config["proj_drop"]) == (0, 0.5, 0.5)
+    assert recorded(kept) == recorded(changed) == FORCING
+    assert all(torch.equal(value, changed.state_dict()[name]) for name, value in kept.state_dict().items())
 
 
 def test_a_forced_network_is_fine_tuned_with_its_forcing_or_deliberately_without(
@@ -233,6 +262,10 @@ def test_classes_in_turn_and_the_null_class():
         ({"model": {**MODEL, "size": "B/15"}}, r"model.size: unknown size .did you mean 'B/16'.*7B/32"),
         (
             {"model": {**MODEL, "label_dropout": 0}},
+            "sampling.guidance needs a network that is trained with and without",
+        ),
+        (  # its last class is one of the data
+            {"model": {"name": "unet", "pretrained": "unet", "class_conditional": True}},
             "sampling.guidance needs a network that is trained with and without",
         ),
         ({"process": {**PROCESS, "hybrid": True}}, "process: hybrid makes a velocity: set prediction to velocity"),

@@ -1,12 +1,15 @@
 """Networks: built from every option, loaded as they were saved, refused where they do not fit."""
 
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import UNet2DModel
 
+from passband.forcing import SpectralForcing, recorded
 from passband.models import EDMUNet
+from passband.process import EDM
 from passband.training import sections
 from passband.training.networks import (
     augment_inputs,
@@ -188,6 +191,31 @@ def test_a_pretrained_edm_network_keeps_its_weights_under_another_dropout(saved_
     first = changed.train()(x, t)
     torch.manual_seed(0)
     assert not torch.equal(first, kept.train()(x, t))
+
+
+def test_a_pretrained_edm_network_keeps_its_forcing_under_another_dropout(saved_edm: Path, tmp_path: Path):
+    network = EDMUNet.from_pretrained(saved_edm)
+    SpectralForcing(EDM()).attach(network)
+    network.save_pretrained(tmp_path)
+    settings = sections.EDMUNetModel(name="edm_unet", pretrained=tmp_path, class_conditional=True, dropout=0.5)
+    assert recorded(build_network(settings, SHAPE, seed=0, num_classes=3)) == SpectralForcing(EDM()).config
+
+
+def test_a_forced_unet_is_loaded_without_a_warning_of_the_record_that_it_keeps(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
+    network = build_network(SMALL, SHAPE, seed=0)
+    network.register_to_config(something_else=1)
+    network.save_pretrained(tmp_path / "other")
+    load_network(tmp_path / "other")
+    assert "something_else" in caplog.text
+    caplog.clear()
+    forced = build_network(SMALL, SHAPE, seed=0)
+    SpectralForcing(EDM()).attach(forced)
+    forced.save_pretrained(tmp_path / "forced")
+    assert recorded(load_network(tmp_path / "forced")) == SpectralForcing(EDM()).config
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

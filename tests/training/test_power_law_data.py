@@ -70,7 +70,7 @@ def test_the_grid_of_the_question_varies_one_thing_at_a_time():
         assert found.model.patch_size == {"coarse": 8, "fine": 4}[panel]
         assert found.data.beta == int(row[-1])
         assert (found.data.share, found.data.kind) == {
-            "none": (0, "signal"), "noise": (0.2, "noise"), "signal": (0.2, "signal")
+            "plain": (0, "signal"), "noise": (0.2, "noise"), "signal": (0.2, "signal")
         }[column]  # fmt: skip
         assert (found.forcing is None) == (arm == "none")
         assert found.training.seed == seed

@@ -78,6 +78,11 @@ def test_an_imported_network(imported: Path):
     assert not found.model.training
 
 
+def test_an_imported_network_has_one_set_of_weights(imported: Path):
+    with pytest.raises(CheckpointError, match="holds one set of weights, got 'ema2': leave --weights out"):
+        restore(imported, weights="ema2")
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"name": "edm", "sigma": 3}', '{"name": "nonsense"}'])
 def test_a_damaged_process_file(imported: Path, text: str):
     (imported / "process.json").write_text(text)

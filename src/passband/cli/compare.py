@@ -17,7 +17,7 @@ from passband.forcing.operator import check_kappa
 from passband.metrics import MeanPSD, PowerLawMeasure, PowerLawResult, SpectrumDistance, SpectrumResult
 from passband.process import EDM, VP, Flow, Process
 from passband.reports import FrontReport, compare_report, describe, recipe_line
-from passband.reports.compare import halves_difference, image_notes, signed, span
+from passband.reports.compare import exponent_text, halves_difference, image_notes, signed, span
 from passband.reports.front import describe_law, front_columns, front_rows
 
 THUMBNAILS = 24
@@ -183,7 +183,7 @@ def _print(console: Console, result: SpectrumResult, reference: Tensor | None) -
     table.add_row("all", f"{result.lsd:.2f}", signed(float(result.ratio.mean())), style="bold")
     console.print(table)
     console.print(
-        f"Power-law exponent: real {result.real_exponent:.2f}, fake {result.fake_exponent:.2f} "
+        f"Power-law exponent: real {exponent_text(result.real_exponent)}, fake {exponent_text(result.fake_exponent)} "
         f"({result.real_count:,} and {result.fake_count:,} images)."
     )
     console.print(describe(result, reference))

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from passband.cli.console import console, parse_share
 from passband.metrics import load_features
-from passband.reports.grid import describe_grid, grid_notes, grid_report, metric_tables
+from passband.reports.grid import grid_report
+from passband.reports.grid_tables import describe_grid, grid_notes, metric_tables
 from passband.training import TrainingInterrupted
 from passband.training.grid import Grid, GridProgress, collect, load_grid, run_grid
 from passband.training.ranks import Ranks

@@ -85,8 +85,8 @@ def _field(law: _Law, kind: str, seed: int, index: int) -> Tensor:
     base = _coefficients(law, seed, index, "power law")
     envelope = base if kind == "signal" else _coefficients(law, seed, index, "power law envelope")
     field, low_band = law.waves.T @ torch.stack([base, envelope * law.low]) @ law.waves
-    texture: Tensor = (law.gain * law.carrier).float() * low_band
-    return field + texture
+    result: Tensor = field + (law.gain * law.carrier).float() * low_band
+    return result
 
 
 def power_law_fields(

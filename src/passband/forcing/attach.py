@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from passband.forcing.networks import Arguments, Network, find_arguments, innermost, layers
+from passband.forcing.networks import TOKENS, Arguments, Network, find_arguments, innermost, layers, registered
 from passband.process import Process
 
 if TYPE_CHECKING:
@@ -52,9 +52,12 @@ class Attachment:
 class ForcingHook:
     """The forward pre-hook: replaces the image of a call by the forced one."""
 
-    def __init__(self, forcing: "SpectralForcing", arguments: Arguments, recorded: dict[str, Any] | None) -> None:
+    def __init__(
+        self, forcing: "SpectralForcing", arguments: Arguments, recorded: dict[str, Any] | None, *, told: bool
+    ) -> None:
         self.forcing = forcing
         self.arguments = arguments
+        self.told = told  # which argument is the image, rather than guessing by its name
         self.recorded = recorded  # what the model's configuration named before
         # Kept here, because it travels with copies of the model and reserves its key where they are unpickled.
         self.handle: RemovableHandle | None = None
@@ -66,6 +69,13 @@ class ForcingHook:
         image, time = (argument.read(args, kwargs) for argument in self.arguments)
         if not isinstance(image, Tensor) or time is None:
             raise self._error(module, image, time)
+        if image.ndim == 3 and self.arguments.image.name == TOKENS and not self.told:
+            raise ValueError(
+                f"{type(module).__name__} takes its {TOKENS} as a sequence, {tuple(image.shape)}: packed tokens have "
+                "no spatial axes to low-pass. Force the latent before it is packed, SpectralForcing(process)(latent, "
+                "t), and attach nothing; or, if these are signals (batch, channels, positions), attach with "
+                f"image={TOKENS!r}"
+            )
         forcing = self.forcing
         forced = forcing(image, forcing.process.own_time(time))
         return self.arguments.image.replace(args, kwargs, forced)
@@ -114,7 +124,8 @@ def attach(
             _check_times(forcing.process, own, f"{type(layer).__name__}'s")
     network = innermost(model)
     assert callable(network)
-    hook = ForcingHook(forcing, find_arguments(network, image, time), recorded(network))
+    told = image is not None or registered(network).image is not None
+    hook = ForcingHook(forcing, find_arguments(network, image, time), recorded(network), told=told)
     if not isinstance(network, nn.Module):
         return Attachment(ForcedFunction(network, hook), forcing)
     # In front of other hooks, so that the image is the one of the call.

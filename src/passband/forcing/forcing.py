@@ -147,7 +147,8 @@ class SpectralForcing(nn.Module):
 
         The image and the time are found by the names of the network's parameters. The time is the one that the network
         is given, `process.model_time(t)`. Only the image is replaced; it must not be joined with other channels
-        (as inpainting networks do), which would be low-passed too.
+        (as inpainting networks do), which would be low-passed too. A network that takes packed tokens (as Flux does) is
+        refused when it is called: force the latent before it is packed.
 
         Args:
             model: a network, inside wrappers or not (DistributedDataParallel, torch.compile,

@@ -107,6 +107,7 @@ class ContourFront(_Named):
         beta: exponent of the data's power law $P(k) = (k / k_1)^{-\beta}$, positive; photographs: about 2.7.
         k1: DCT radius at which the data's power meets that of unit noise, positive, in the unit of
             [`radial_grid`][passband.transforms.radial_grid] (indices, on a square); photographs at 64 x 64: about 4.
+            For a flow with a noise_scale s, that of noise of variance s^2: $k_1 s^{-2/\beta}$.
         size: side of a square image, or one side per axis ((n,) for signals), at which k1 holds.
         approximate: leave the fading of the signal out, as the paper does.
         c_min: smallest cutoff, 0 to 1.

@@ -10,7 +10,9 @@ from passband._checks import is_integer, nearest
 
 Network = Callable[..., Any]
 
-IMAGES = ("sample", "hidden_states", "x", "x_t", "xt", "noisy", "z", "z_t", "image", "images", "audio", "noisy_sample")
+#: diffusers' transformers take an image under this name, or tokens.
+TOKENS = "hidden_states"
+IMAGES = ("sample", TOKENS, "x", "x_t", "xt", "noisy", "z", "z_t", "image", "images", "audio", "noisy_sample")
 TIMES = (
     "timestep", "timesteps", "t", "time", "times", "sigma", "sigmas", "noise_labels", "noise_label", "c_noise",
     "noise_level", "noise_levels", "time_step", "diffusion_step", "diffusion_steps", "tau",

@@ -1,11 +1,14 @@
-r"""The process that a diffusers scheduler stands for.
+r"""The process that a diffusers scheduler stands for, and the loading of forced models.
 
 Everything is read from the scheduler object, so diffusers itself is never imported here.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from passband.forcing.attach import CONFIG_KEY
 from passband.process import EDM, VP, Flow, Prediction, Process, RescaledVP
 
 
@@ -67,6 +70,21 @@ def process_from_scheduler(scheduler: Any) -> Process:
     for option in support.untied_by:
         _check_tied(name, scheduler.config, option)
     return support.build(scheduler, prediction)
+
+
+@contextlib.contextmanager
+def expecting_forcing() -> Iterator[None]:
+    """Load models without diffusers' warning that a recorded forcing will be ignored: it is kept in their config."""
+    log = logging.getLogger("diffusers.configuration_utils")
+    log.addFilter(_says_nothing_of_forcing)
+    try:
+        yield
+    finally:
+        log.removeFilter(_says_nothing_of_forcing)
+
+
+def _says_nothing_of_forcing(record: logging.LogRecord) -> bool:
+    return repr(CONFIG_KEY) not in record.getMessage()
 
 
 def _support(scheduler: Any) -> tuple[str, _Support]:

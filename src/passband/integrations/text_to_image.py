@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import inspect
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from passband._checks import check_choice, import_extra, nearest
 from passband._files import replace_folder
 from passband.data import to_uint8
 from passband.forcing import SpectralForcing, attached, recorded
+from passband.integrations.diffusers import expecting_forcing
 from passband.process import Process, process_from_record, process_record
 from passband.sampling import SOLVERS, Guidance, sample
 
@@ -163,6 +163,7 @@ class TextToImage:
         size: int | tuple[int, int] | None = None,
         batch_size: int | None = None,
         on_step: Callable[[int, int], None] | None = None,
+        unforced_ok: bool = False,
     ) -> Float[Tensor, "batch channels height width"]:
         """Images of the prompts, in [-1, 1] as far as the model keeps to it, on its device.
 
@@ -178,10 +179,12 @@ class TextToImage:
             size: side, or (height, width), in pixels; default: the U-Net's own.
             batch_size: largest number of images at once; default: all.
             on_step: called with (steps done, steps in all).
+            unforced_ok: see [`sample`][passband.sampling.sample].
 
         Raises:
             TypeError: if prompts is one string.
-            ValueError: if there is not one seed per prompt, or an option is out of range.
+            ValueError: if there is not one seed per prompt, an option is out of range, or the U-Net is without the
+                forcing that it was trained with.
 
         """
         if isinstance(prompts, str):
@@ -204,6 +207,7 @@ class TextToImage:
             batch_size=batch_size,
             device=empty.device,
             on_step=on_step,
+            unforced_ok=unforced_ok,
         )
 
 
@@ -227,16 +231,14 @@ def _named(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars, and without diffusers' warning that it does not know `spectral_forcing`."""
+    """Without transformers' progress bars, and without diffusers' warning of a recorded forcing."""
     bars = import_extra("transformers.utils.logging", "integrations")
-    configuration = logging.getLogger("diffusers.configuration_utils")
-    shown, level = bars.is_progress_bar_enabled(), configuration.level
+    shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
-    configuration.setLevel(logging.ERROR)
     try:
-        yield
+        with expecting_forcing():
+            yield
     finally:
-        configuration.setLevel(level)
         if shown:
             bars.enable_progress_bar()
 

@@ -138,8 +138,8 @@ class Flow(Process):
         return (1 - tau) * by_estimate + tau * velocity
 
     def steered(self, noisy: Field, clean_estimate: Field, t: Time) -> Field:
-        r"""$x_t + \min(1, (1 - \tau) / \text{floor})\, (\hat{x}_0 - x_t)$ where the prediction is the clean sample."""
-        if self.velocity_floor == 0 or self.prediction != "sample":
+        r"""$x_t + \min(1, (1 - \tau) / \text{floor})\, (\hat{x}_0 - x_t)$ where the velocity follows from a clean estimate."""
+        if self.velocity_floor == 0 or self.prediction == "velocity":
             return clean_estimate
         _, distance = self._unit(self._time(t, noisy))
         return noisy + (distance / self.velocity_floor).clamp(max=1) * (clean_estimate - noisy)

@@ -242,12 +242,17 @@ def _draw(
         "psd": Figure(
             svg["psd"],
             "Radially averaged power spectra, both axes logarithmic. Shaded: two standard errors over images.",
-            alt=f"Two falling curves on logarithmic axes: real with exponent {result.real_exponent:.2f}, "
-            f"fake with {result.fake_exponent:.2f}.",
+            alt=f"Two falling curves on logarithmic axes: real with exponent {exponent_text(result.real_exponent)}, "
+            f"fake with {exponent_text(result.fake_exponent)}.",
         ),
         "real": Figure(png["real"], "Real images, as measured.", alt=f"Grid of {len(real)} real images."),
         "fake": Figure(png["fake"], "Fake images, as measured.", alt=f"Grid of {len(fake)} fake images."),
     }
+
+
+def exponent_text(value: float) -> str:
+    """A power-law exponent in words; images without power at some radius have none."""
+    return f"{value:.2f}" if math.isfinite(value) else "undefined"
 
 
 def _headline(result: SpectrumResult, reference: float | None) -> list[Block]:
@@ -256,8 +261,8 @@ def _headline(result: SpectrumResult, reference: float | None) -> list[Block]:
         Numbers(
             [
                 Number("Log-spectral distance", f"{result.lsd:.2f} dB", remark),
-                Number("Exponent, real", f"{result.real_exponent:.2f}", f"{result.real_count:,} images"),
-                Number("Exponent, fake", f"{result.fake_exponent:.2f}", f"{result.fake_count:,} images"),
+                Number("Exponent, real", exponent_text(result.real_exponent), f"{result.real_count:,} images"),
+                Number("Exponent, fake", exponent_text(result.fake_exponent), f"{result.fake_count:,} images"),
             ]
         )
     ]

@@ -336,7 +336,8 @@ figcaption { color: var(--quiet); font-size: .9rem; margin-top: .5rem; max-width
 .scroll { overflow-x: auto; margin: 1rem 0; }
 .scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .95rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--quiet); font-size: .9rem; padding-bottom: .4rem; }
+caption { text-align: left; color: var(--quiet); font-size: .9rem; padding-bottom: .4rem;
+  max-width: min(44rem, calc(100vw - 3rem)); }
 th, td { text-align: left; vertical-align: top; padding: .35rem 1.25rem .35rem 0;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; }

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from passband.forcing import Attachment
 from passband.process import Process, Time
 
 Model = Callable[..., Any]
@@ -64,6 +65,8 @@ def predict(
 
 def model_dtype(model: Model, default: torch.dtype) -> torch.dtype:
     """The dtype of a module's floating parameters, or default for any other callable."""
+    if isinstance(model, Attachment):
+        model = model.model
     if isinstance(model, nn.Module):
         for parameter in model.parameters():
             if parameter.is_floating_point():

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from passband._seeds import seed_for
-from passband.models import EDMUNet
 from passband.sampling import Guidance
 from passband.training.batches import Batch
+from passband.training.families import family_of
 from passband.training.networks import augment_inputs, class_inputs
 from passband.training.sections import SamplingSettings
 
@@ -37,7 +37,7 @@ class Conditioner:
     @classmethod
     def of(cls, network: nn.Module, label_dropout: float, seed: int) -> "Conditioner":
         """The one that fits a network."""
-        return cls(class_inputs(network), isinstance(network, EDMUNet), augment_inputs(network), label_dropout, seed)
+        return cls(class_inputs(network), family_of(network).one_hot, augment_inputs(network), label_dropout, seed)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The network's keyword arguments for a batch."""
@@ -87,7 +87,7 @@ def no_classes(network: nn.Module, count: int) -> Tensor:
 
     """
     classes = class_inputs(network)
-    return torch.zeros(count, classes) if isinstance(network, EDMUNet) else torch.full((count,), classes - 1)
+    return torch.zeros(count, classes) if family_of(network).one_hot else torch.full((count,), classes - 1)
 
 
 def sampling_options(

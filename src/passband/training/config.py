@@ -27,6 +27,7 @@ from passband.training.sections import (
     Settings,
     TrainingSettings,
     UNetModel,
+    knows_no_class,
 )
 
 
@@ -93,7 +94,7 @@ class Recipe(Settings):
     def _check_guidance(self) -> None:
         if self.sampling.guidance is None:
             return
-        if not self.model.class_conditional or (self.model.label_dropout == 0 and self.model.pretrained is None):
+        if not self.model.class_conditional or not knows_no_class(self.model):
             raise ValueError(
                 "sampling.guidance needs a network that is trained with and without classes: set "
                 "model.class_conditional to true and model.label_dropout to 0.1, or sampling.guidance to null"

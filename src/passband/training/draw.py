@@ -127,6 +127,7 @@ class Drawing:
             found.sample_shape,
             seeds=seeds,
             device=device,
+            unforced_ok=found.forcing is None,  # as it was restored: without a recorded one on insistence alone
             **self.settings,
             **sampling_options(found.model, found.sampling, seeds, found.num_classes, device),
         ).cpu()

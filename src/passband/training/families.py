@@ -12,6 +12,7 @@ from passband.training.sections import EDMUNetModel, JiTModel, Model, UNetModel
 
 Shape = tuple[int, int, int]
 Chosen = TypeVar("Chosen", UNetModel, EDMUNetModel, JiTModel)
+Network = TypeVar("Network", EDMUNet, JiT)
 
 
 class Family(ABC, Generic[Chosen]):
@@ -22,6 +23,8 @@ class Family(ABC, Generic[Chosen]):
     name: ClassVar[str]
     #: Its folder in a checkpoint, by diffusers' names.
     folder: ClassVar[str]
+    #: Whether it takes classes as rows of a one-hot matrix, with zeros for none, or as indices, with the last for none.
+    one_hot: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, settings: Chosen, shape: Shape, classes: int, heads: int) -> nn.Module:
@@ -113,6 +116,7 @@ class EDMFamily(Family[EDMUNetModel]):
     """EDM's DDPM++ and NCSN++."""
 
     class_name, name, folder = "EDMUNet", "edm_unet", "unet"
+    one_hot = True
 
     def build(self, settings: EDMUNetModel, shape: Shape, classes: int, heads: int) -> nn.Module:
         """See the base class."""
@@ -153,9 +157,7 @@ class EDMFamily(Family[EDMUNetModel]):
         assert isinstance(network, EDMUNet)
         if settings.dropout in (None, network.config["dropout"]):
             return network
-        changed = EDMUNet(**{**network.config, "dropout": settings.dropout})
-        changed.load_state_dict(network.state_dict())
-        return changed
+        return _rebuilt(network, dropout=settings.dropout)
 
 
 class JiTFamily(Family[JiTModel]):
@@ -195,11 +197,22 @@ class JiTFamily(Family[JiTModel]):
             )
 
     def adapted(self, network: nn.Module, settings: JiTModel) -> nn.Module:
-        """The network with gradient checkpointing, where it is asked for."""
+        """The network with the settings' dropout, if they name one and it has another, and gradient checkpointing."""
         assert isinstance(network, JiT)
+        drops = {"attn_drop": settings.dropout, "proj_drop": settings.dropout}
+        if settings.dropout is not None and any(network.config[name] != share for name, share in drops.items()):
+            network = _rebuilt(network, **drops)
         if settings.gradient_checkpointing:
             network.enable_gradient_checkpointing()
         return network
+
+
+def _rebuilt(network: Network, **changes: object) -> Network:
+    """The network with other arguments, of those that do not touch its weights."""
+    changed = type(network)(**{**network.config, **changes})
+    changed.load_state_dict(network.state_dict())
+    changed.recorded_forcing = network.recorded_forcing
+    return changed
 
 
 def _check_same_sides(made_for: Shape, where: str, shape: Shape) -> None:

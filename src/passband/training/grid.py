@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from passband._checks import check_choice
 from passband._files import write_file
-from passband.reports.grid import compare_arms
+from passband.reports.grid_tables import compare_arms
 from passband.reports.page import installed_versions
 from passband.training.checkpoint import checkpoint_folder, torn
 from passband.training.config import Recipe, RecipeError, invalid, load_recipe, parse_override, read_settings

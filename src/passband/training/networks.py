@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from passband._checks import import_extra
+from passband.integrations.diffusers import expecting_forcing
 from passband.models import load_model
 from passband.training.families import family_named, family_of
 from passband.training.sections import Model
@@ -65,9 +66,10 @@ def load_network(folder: Path) -> nn.Module:
     if _class_name(folder / "config.json") != "UNet2DModel":
         return load_model(folder)
     diffusers = import_extra("diffusers", "train")
-    network, found = diffusers.UNet2DModel.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-    )
+    with expecting_forcing():
+        network, found = diffusers.UNet2DModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
     if found["missing_keys"]:
         raise ValueError(
             f"the network at {str(folder)!r} lacks the weights {sorted(found['missing_keys'])[:3]} and more"

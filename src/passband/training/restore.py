@@ -17,7 +17,7 @@ from passband.training.config import Recipe, load_recipe
 from passband.training.families import family_named
 from passband.training.networks import data_classes, load_network, network_shape
 from passband.training.run_folder import RunFolder
-from passband.training.sections import AnyProcess, GuidanceSettings, SamplingSettings
+from passband.training.sections import AnyProcess, GuidanceSettings, SamplingSettings, knows_no_class
 
 _PROCESS: TypeAdapter[AnyProcess] = TypeAdapter(Annotated[AnyProcess, Discriminator("name")])
 
@@ -109,13 +109,18 @@ def guided(found: Restored, scale: float | None) -> Restored:
     """The network to be sampled with another guidance scale; None leaves it as it is.
 
     Raises:
-        ValueError: if it is not class-conditional.
+        ValueError: if it is not class-conditional, or was never trained without classes.
 
     """
     if scale is None:
         return found
     if not found.num_classes:
         raise ValueError("guidance needs a class-conditional network, and this one takes no classes")
+    if scale != 1 and found.recipe is not None and not knows_no_class(found.recipe.model):
+        raise ValueError(
+            "guidance needs a network that was trained without classes too, and this one never was (its "
+            "model.label_dropout is 0): leave --guidance out, or set it to 1"
+        )
     earlier = found.sampling.guidance or GuidanceSettings(scale=scale)
     guidance = earlier.model_copy(update={"scale": scale})
     return found._replace(sampling=found.sampling.model_copy(update={"guidance": guidance}))
@@ -128,6 +133,8 @@ def _in_words(forcing: dict[str, Any] | None) -> str:
 def _found(root: Path, step: int | None, weights: str) -> Restored:
     """The network without its forcing."""
     if (root / "process.json").is_file():
+        if weights != "ema":
+            raise CheckpointError(f"{str(root)!r} holds one set of weights, got {weights!r}: leave --weights out")
         return _imported(root)
     folder = RunFolder(root)
     recipe = folder.recipe()

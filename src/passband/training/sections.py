@@ -250,7 +250,9 @@ class JiTModel(Settings):
     in_context_len: int | None = Field(None, ge=0)
     in_context_start: int | None = Field(None, ge=0)
     patch_embedding: Literal["conv", "linear"] | None = None
-    dropout: float | None = Field(None, ge=0, lt=1, description="Of attention and projections.")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="Of attention and projections; default: 0, or the pretrained's."
+    )
     gradient_checkpointing: bool = False
     class_conditional: bool = False
     label_dropout: float = Field(0.0, ge=0, lt=1)
@@ -281,6 +283,14 @@ Model = Annotated[
         ),
     ),
 ]
+
+
+def knows_no_class(model: Model) -> bool:
+    """Whether a class-conditional network of these settings can be asked for no class, as guidance does.
+
+    Pretrained ones are assumed to, but for the U-Net, which has a null class by its label dropout alone.
+    """
+    return model.label_dropout > 0 or (model.pretrained is not None and not isinstance(model, UNetModel))
 
 
 class LinearFrontSettings(Settings):
