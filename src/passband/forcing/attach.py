@@ -25,12 +25,14 @@ class Attachment:
     Attributes:
         model: the forced model: the one that was given, or a function around a plain callable.
         forcing: the forcing.
+        arguments: which arguments of the network are its image and its time.
 
     """
 
-    def __init__(self, model: Network, forcing: "SpectralForcing") -> None:
+    def __init__(self, model: Network, hook: "ForcingHook") -> None:
         self.model = model
-        self.forcing = forcing
+        self.forcing = hook.forcing
+        self.arguments = hook.arguments
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         """Call the forced model."""
@@ -46,7 +48,8 @@ class Attachment:
         self.model = detach(self.model)
 
     def __repr__(self) -> str:
-        return f"Attachment({type(self.model).__name__}, {self.forcing})"
+        image, time = self.arguments
+        return f"Attachment({type(self.model).__name__}, image={image}, time={time}, {self.forcing})"
 
 
 class ForcingHook:
@@ -127,12 +130,12 @@ def attach(
     told = image is not None or registered(network).image is not None
     hook = ForcingHook(forcing, find_arguments(network, image, time), recorded(network), told=told)
     if not isinstance(network, nn.Module):
-        return Attachment(ForcedFunction(network, hook), forcing)
+        return Attachment(ForcedFunction(network, hook), hook)
     # In front of other hooks, so that the image is the one of the call.
     hook.handle = network.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
     _record(network, forcing.config)
     _forget_compiled()
-    return Attachment(model, forcing)
+    return Attachment(model, hook)
 
 
 def attached(model: object) -> "SpectralForcing | None":

@@ -132,7 +132,7 @@ def import_jit(
         if is_url(str(source)):
             path = stack.enter_context(downloaded(str(source), beside=out, progress=progress))
         found = _read_named(path, str(source), choices or Choices(), sha256)
-        model = _network(found)
+        model = _network(found, str(source))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         origin = {
             "source": str(source),
@@ -255,16 +255,16 @@ def _choose(content: dict[Any, object], weights: str | None) -> tuple[str | None
     return WEIGHTS[chosen], entry
 
 
-def _network(found: JiTCheckpoint) -> JiT:
+def _network(found: JiTCheckpoint, source: str) -> JiT:
     """The network with the tensors in it, none copied and none filled with random numbers first."""
     try:
         with torch.device("meta"):
             model = JiT(**found.config)
         model.load_state_dict(found.state, strict=True, assign=True)
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())[:600]
+        reason = " ".join(str(error).split())[:300]
         raise CheckpointFormatError(
-            f"the checkpoint's tensors do not fit the network that their shapes describe, {found.config}: {reason}"
+            f"the tensors in {source!r} do not fit a JiT: {reason}; get the file again, or take another of its weights"
         ) from error
     model.recorded_forcing = found.forcing
     return model.eval()

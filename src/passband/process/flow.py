@@ -138,7 +138,7 @@ class Flow(Process):
         return (1 - tau) * by_estimate + tau * velocity
 
     def steered(self, noisy: Field, clean_estimate: Field, t: Time) -> Field:
-        r"""$x_t + \min(1, (1 - \tau) / \text{floor})\, (\hat{x}_0 - x_t)$ where the velocity follows from a clean estimate."""
+        r"""$x_t + \min(1, (1 - \tau) / \text{floor})\, (\hat{x}_0 - x_t)$ unless the prediction is the velocity."""
         if self.velocity_floor == 0 or self.prediction == "velocity":
             return clean_estimate
         _, distance = self._unit(self._time(t, noisy))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -13,12 +13,12 @@ from torch.optim import AdamW
 from torch.utils.data import Dataset
 
 from passband import __version__
-from passband._checks import import_extra
 from passband._files import write_file
 from passband._seeds import seed_for
 from passband.data import Augment, ImageSamples, SampleOrder, from_uint8, save_image
 from passband.reports import image_mosaic
 from passband.sampling import sample
+from passband.training.averages import power_name, profiles
 from passband.training.batches import Batch, batches, check_divides
 from passband.training.build import build_dataset
 from passband.training.checkpoint import (
@@ -32,21 +32,18 @@ from passband.training.checkpoint import (
 )
 from passband.training.conditioning import Conditioner, sampling_options
 from passband.training.config import Recipe, RecipeError
-from passband.training.ema import ConstantDecay, HalfLife, PowerAverage, Profile, WeightAverage
+from passband.training.ema import WeightAverage
 from passband.training.families import family_named
 from passband.training.fit import check_network, fitting_parts
 from passband.training.guard import LossGuard, NonFiniteLossError, save_batch
 from passband.training.images import Losses, denoising_loss
 from passband.training.interrupt import TrainingInterrupted, stop_requested
-from passband.training.journal import Journal, OnLog, check_trackers
+from passband.training.journal import Journal, OnLog
+from passband.training.launch import launch
 from passband.training.networks import build_network, data_classes
 from passband.training.run_folder import RunFolder, snapshot_name
 from passband.training.schedule import learning_rate
-from passband.training.sections import HalfLifeSettings
-from passband.training.sharding import Sharding, accelerator_options, check_sharding
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from passband.training.sharding import Sharding, check_sharding
 
 
 class Trainer:
@@ -74,7 +71,7 @@ class Trainer:
         self.folder = RunFolder(Path(root))
         self.process, self.regularizer, forcing = fitting_parts(recipe)
         check_sharding(recipe)
-        self.accelerator = _accelerator(recipe, self.folder)
+        self.accelerator = launch(recipe, self.folder)
         check_divides(recipe.training.batch_size, self.accelerator.num_processes, recipe.training.accumulate)
         self.dataset: Dataset[Tensor] = build_dataset(recipe.data)
         classes = self.dataset.num_classes if isinstance(self.dataset, ImageSamples) else 0
@@ -100,7 +97,7 @@ class Trainer:
         self._conditioner = Conditioner.of(self.network, recipe.model.label_dropout, seed)
         self.averages = {
             name: WeightAverage(self.network, profile, self._sharding.copy)
-            for name, profile in _profiles(recipe).items()
+            for name, profile in profiles(recipe).items()
         }
         self.step = 0
         self._guard = LossGuard(self.accelerator.device)
@@ -382,7 +379,7 @@ class Trainer:
         self._check_finite()
         self._check_weights()
         for std in settings.stds:
-            network = self._sharding.whole(self.averages[_power_name(std)].module)
+            network = self._sharding.whole(self.averages[power_name(std)].module)
             if network is not None and self.accelerator.is_main_process:
                 state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
                 write_file(self.folder.snapshots / snapshot_name(self.step, std), save(state))
@@ -426,57 +423,6 @@ class Trainer:
                 f"the processes would resume from different steps, {found}: the run's folder {str(self.folder.root)!r} "
                 "must lie on a file system that all machines share"
             )
-
-
-def _accelerator(recipe: Recipe, folder: RunFolder) -> "Accelerator":
-    accelerate = import_extra("accelerate", "train")
-    utils = import_extra("accelerate.utils", "train")
-    check_trackers(recipe.training.trackers)
-    places = utils.ProjectConfiguration(project_dir=str(folder.root), logging_dir=str(folder.root / "trackers"))
-    earlier = import_extra("accelerate.state", "train").is_initialized()
-    try:
-        found: Accelerator = accelerate.Accelerator(
-            mixed_precision=recipe.training.precision,
-            log_with=list(recipe.training.trackers) or None,
-            project_config=places,
-            # Parts are accumulated here, whatever the user's configuration of Accelerate says.
-            gradient_accumulation_plugin=utils.GradientAccumulationPlugin(num_steps=1),
-            kwargs_handlers=accelerator_options(recipe),
-        )
-    except ValueError as error:
-        precision = recipe.training.precision
-        if earlier:
-            raise RecipeError(
-                f"training.precision {precision!r} is another than that of an earlier run in this process, and a "
-                "process has one: train the two in processes of their own"
-            ) from error
-        raise RecipeError(
-            f"training.precision {precision!r} does not work on this device ({error}); set it to no or bf16"
-        ) from error
-    if recipe.training.precision == "fp16" and found.scaler is None:
-        raise RecipeError(
-            f"training.precision 'fp16' needs loss scaling, which there is none of on {found.device}: set it to bf16 "
-            "or no, or train on a GPU"
-        )
-    return found
-
-
-def _profiles(recipe: Recipe) -> dict[str, Profile]:
-    """The averages of the weights by the names of their folders in a checkpoint."""
-    settings = recipe.training
-    emas = settings.ema if isinstance(settings.ema, tuple) else (settings.ema,)
-    names = ["ema", *(f"ema{number}" for number in range(2, len(emas) + 1))]
-    stds = settings.snapshots.stds if settings.snapshots else ()
-    found: dict[str, Profile] = {name: _profile(ema) for name, ema in zip(names, emas, strict=True)}
-    return found | {_power_name(std): PowerAverage(std) for std in stds}
-
-
-def _profile(ema: float | HalfLifeSettings) -> Profile:
-    return HalfLife(ema.halflife, ema.ramp_up) if isinstance(ema, HalfLifeSettings) else ConstantDecay(ema)
-
-
-def _power_name(std: float) -> str:
-    return f"power-{std}"
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:
