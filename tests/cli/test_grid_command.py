@@ -89,7 +89,7 @@ def test_nothing_to_show_replaces_no_page(passband, file: Path):
     ("options", "message"),
     [
         (["--share", "2"], "--share takes I/N, such as 2/4 on the second of four machines; got '2'"),
-        (["--share", "3/2"], "a share is I/N with I from 1 to N, got 3/2"),
+        (["--share", "3/2"], "--share takes I/N with I from 1 to N, got '3/2'"),
         (["seeds=[]"], "seeds"),
         (["data.path=x"], "unknown key 'path'"),
         (["evaluate.real=nowhere"], "no such folder or zip of images: 'nowhere'"),

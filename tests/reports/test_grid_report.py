@@ -62,6 +62,15 @@ def test_the_heat_map_has_the_differences_after_the_last_step(results: dict[str,
                     assert cell["difference"] == pytest.approx(factor * np.mean(CHANGES[column]))
 
 
+def test_panels_without_runs_are_left_out(results: dict[str, Any]):
+    results["runs"] = [run for run in results["runs"] if run["model"].startswith("fine")]
+    results["tables"] = compare_arms(results)
+    assert [list(panels) for _, _, panels in heat_maps(results)] == [["fine"]]
+    assert len(list(heat_tables(results))) == 1
+    results["tables"] = []
+    assert list(heat_maps(results)) == []
+
+
 def test_bold_is_what_a_t_test_finds(results: dict[str, Any]):
     tables = dict(heat_tables(results))
     assert len(tables) == 2

@@ -100,7 +100,7 @@ def step_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str
 def heat_maps(results: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, list[list[dict[str, Any] | None]]]]]:
     """(metric, arm, panels) of each heat map after the last training step; a cell is an entry of the tables, or None.
 
-    Panels are rows of cells by the panel's name, `""` for a grid without panels.
+    Panels are rows of cells by the panel's name, `""` for a grid without panels; those without any entry are left out.
     """
     layout = results["grid"].get("heat_map")
     if layout is None:
@@ -119,7 +119,9 @@ def heat_maps(results: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, 
                     ]
                     for panel in layout["panels"] or ("",)
                 }
-                yield key, arm, panels
+                measured = {name: cells for name, cells in panels.items() if any(cell for row in cells for cell in row)}
+                if measured:
+                    yield key, arm, measured
 
 
 def heat_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
