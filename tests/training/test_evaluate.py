@@ -1,10 +1,7 @@
 """Evaluations: numbers of a direct computation, the same for any number of processes, continued where they stopped."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -368,12 +365,12 @@ class FromPixels(TwoFeatures):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_two_processes_give_the_numbers_of_one(finished: Path, real: Path, tmp_path: Path):
+def test_two_processes_give_the_numbers_of_one(finished: Path, real: Path, tmp_path: Path, two_processes):
     script = tmp_path / "features.pt"
     torch.jit.trace(FromPixels(), torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8)).save(str(script))
     chosen = settings(real, count=30, batch_size=8, features=[str(script)])
     one = Evaluator(chosen, real_stats=tmp_path / "stats-one").evaluate(finished, tmp_path / "one")
-    command = [sys.executable, "-m", "passband.cli", "evaluate", finished, "--real", real, "--count=30", "--steps=2"]
+    command = ["-m", "passband.cli", "evaluate", finished, "--real", real, "--count=30", "--steps=2"]
     options = [
         "--batch-size=8",
         "--features",
@@ -383,23 +380,7 @@ def test_two_processes_give_the_numbers_of_one(finished: Path, real: Path, tmp_p
         "--out",
         tmp_path / "two",
     ]
-    # What torchrun sets, without the seconds that its own start takes.
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared |= {"OMP_NUM_THREADS": str(torch.get_num_threads()), "CUDA_VISIBLE_DEVICES": ""}
-    processes = [
-        subprocess.Popen(
-            [str(part) for part in (*command, *options)],
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=240)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    two_processes(*command, *options)
     two = json.loads((tmp_path / "two" / "results.json").read_text())
     assert (one["processes"], two["processes"]) == (1, 2)
     files = [{f.name: f.read_bytes() for f in (tmp_path / name / "samples").glob("*.png")} for name in ("one", "two")]

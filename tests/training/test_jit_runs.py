@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from passband.data import save_image
 from passband.forcing import attached, recorded
 from passband.models import JiT, load_model
 from passband.process import Flow
@@ -31,16 +30,6 @@ MODEL = {
     "name": "jit", "size": "B/8", "patch_size": 4, "hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_dim": 8,
     "in_context_len": 2, "in_context_start": 1, "class_conditional": True, "label_dropout": 0.3,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images in three folders, one per class."""
-    root = tmp_path_factory.mktemp("labelled")
-    generator = torch.Generator().manual_seed(0)
-    for index in range(9):
-        save_image(torch.rand(3, 16, 16, generator=generator), root / "abc"[index % 3] / f"{index}.png")
-    return root
 
 
 def jit_recipe(labelled: Path, **changes: Any) -> Recipe:

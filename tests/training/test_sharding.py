@@ -1,9 +1,5 @@
 """Networks in shards: two processes with half each train as one with all of it, and runs continue each other."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,32 +101,6 @@ trainer.accelerator.end_training()
 """
 
 
-def launch(script: str, *arguments: str) -> list[str]:
-    """The outputs of two processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    shared |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, *arguments],
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [rank.communicate(timeout=240)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(outputs)
-    return outputs
-
-
 def changed(**training: Any) -> dict[str, Any]:
     return VALUES | {"training": VALUES["training"] | training}
 
@@ -152,7 +122,7 @@ def same_run(found: Path, expected: Path, rel: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def runs(two_processes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A folder with runs of one process and of two, and what the two printed."""
     root = tmp_path_factory.mktemp("sharded")
     recipe = make_recipe(VALUES)
@@ -162,7 +132,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     (root / "unet.yaml").write_text(make_recipe(unet).to_yaml())
     Trainer(recipe, root / "one-half").train(until=2)
     Trainer(recipe, root / "one").train()
-    return root, launch(SCRIPT, str(root))
+    return root, two_processes("-c", SCRIPT, root)
 
 
 def test_two_processes_with_half_each_train_as_one(runs: tuple[Path, list[str]]):

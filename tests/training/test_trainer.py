@@ -7,9 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -250,16 +247,6 @@ EDM = {
     "class_conditional": True,
     "label_dropout": 0.3,
 }
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images in three folders, one per class."""
-    root = tmp_path_factory.mktemp("labelled")
-    generator = torch.Generator().manual_seed(0)
-    for index in range(9):
-        save_image(torch.rand(3, 16, 16, generator=generator), root / "abc"[index % 3] / f"{index}.png")
-    return root
 
 
 def edm_recipe(tiny, labelled: Path, **training: object):
@@ -660,32 +647,11 @@ trainer.accelerator.end_training()
 """
 
 
-def test_two_processes_give_the_numbers_of_one(tiny, tmp_path: Path):
+def test_two_processes_give_the_numbers_of_one(tiny, two_processes, tmp_path: Path):
     recipe = tiny(model={"dropout": 0.0}, training={"batch_size": 4, "steps": 4})
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.to_yaml())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    shared |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", SCRIPT, str(file), str(tmp_path / "two")]
-    ranks = [
-        subprocess.Popen(
-            command,
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [rank.communicate(timeout=90)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(outputs)
+    outputs = two_processes("-c", SCRIPT, file, tmp_path / "two")
     assert all("interrupted: stopped at step 2" in output for output in outputs)
     assert all("not shared out: batch_size must be a multiple of processes" in output for output in outputs)
     assert not (tmp_path / "two-odd").exists()
