@@ -1,6 +1,7 @@
 """The section on fronts: its numbers, what it says, and what it says of data without a power law."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,12 @@ def test_figures_are_the_same_bytes_and_show_the_contour(measured: PowerLawResul
     torch.testing.assert_close(on_law, torch.ones_like(on_law))
     front = lines["linear front"]
     assert front.get_xdata()[-1] == pytest.approx(15 * 2**0.5 / 32)
+
+
+@pytest.mark.parametrize(("beta", "k1"), [(0.011, 6e-59), (0.011, 6e59)])
+def test_a_flat_spectrum_is_drawn(measured: PowerLawResult, beta: float, k1: float) -> None:
+    flat = replace(measured, beta=beta, k1=k1)
+    assert "<svg" in to_svg(front_plane_figure(flat, {}, Flow(1)))
 
 
 def test_no_front_is_an_error() -> None:

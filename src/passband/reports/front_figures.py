@@ -164,7 +164,8 @@ def _law_line(axes: "Axes", law: PowerLawResult) -> list[Any]:
         return []
     tau = torch.linspace(1e-4, 1 - 1e-4, 2001, dtype=torch.float64)
     log_k = math.log(law.k1) + 2 / law.beta * torch.log(tau / (1 - tau))
-    frequency = (log_k - math.log(2 * min(law.size))).exp()
+    # Flat spectra send it far out of the plane, and out of what an axis can hold.
+    frequency = (log_k - math.log(2 * min(law.size))).clamp(-20, 5).exp()
     label = f"data = noise, fitted law (β = {law.beta:.2f})"
     return [axes.plot(frequency.numpy(), tau.numpy(), color=INK, lw=1.4, ls=(0, (4, 2)), label=label)[0]]
 
