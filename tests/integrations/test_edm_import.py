@@ -44,6 +44,7 @@ def _hook(event: str, arguments: tuple) -> None:
 
 
 sys.addaudithook(_hook)
+"".encode("cp437")  # the codec of names in ZIP archives, which Python would else load while a test watches
 
 
 @contextlib.contextmanager

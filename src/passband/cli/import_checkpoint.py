@@ -1,8 +1,9 @@
 """`passband import`: checkpoints of other projects, as safetensors and JSON."""
 
+import contextlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
@@ -43,15 +44,8 @@ def edm(
     file that asks for more is refused.
     """
     folder = out or Path("runs") / _stem(source)
-    with _progress(disable=not is_url(source)) as progress:
-        task = progress.add_task("downloading", visible=False)
-        found = import_edm(
-            source,
-            folder,
-            key=key,
-            sha256=sha256,
-            progress=lambda done, total: progress.update(task, completed=done, total=total, visible=True),
-        )
+    with _downloading(source) as progress:
+        found = import_edm(source, folder, key=key, sha256=sha256, progress=progress)
     _report(found, folder)
 
 
@@ -81,15 +75,8 @@ def jit(
     """
     folder = out or Path("runs") / _stem(source)
     choices = Choices(weights, forcing, image_size, context_start, noise_scale)
-    with _progress(disable=not is_url(source)) as progress:
-        task = progress.add_task("downloading", visible=False)
-        found = import_jit(
-            source,
-            folder,
-            choices,
-            sha256=sha256,
-            progress=lambda done, total: progress.update(task, completed=done, total=total, visible=True),
-        )
+    with _downloading(source) as progress:
+        found = import_jit(source, folder, choices, sha256=sha256, progress=progress)
     _report_jit(found, folder)
 
 
@@ -178,6 +165,10 @@ def _joined(settings: Mapping[str, object]) -> str:
     return " ".join(shlex.quote(f"{key}={value}") for key, value in settings.items())
 
 
-def _progress(*, disable: bool) -> Progress:
+@contextlib.contextmanager
+def _downloading(source: str) -> Iterator[Callable[[int, int | None], None]]:
+    """What shows how far a download is: to be called with the bytes that are there, and their number."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, console=console, transient=True, disable=disable)
+    with Progress(*columns, console=console, transient=True, disable=not is_url(source)) as progress:
+        task = progress.add_task("downloading", visible=False)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)

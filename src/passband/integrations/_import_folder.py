@@ -1,9 +1,10 @@
-"""What every import of a checkpoint has: the folder that it writes, and the hash of the file that it reads."""
+"""What every import of a checkpoint has: the file that it reads, its hash, its faults, and the folder it writes."""
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,46 @@ from typing import Any
 from passband import __version__
 from passband._checks import import_extra
 from passband._files import replace_folder, write_file
-from passband.integrations._plain_pickle import CheckpointFormatError
+from passband.integrations._download import downloaded, is_url
+from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError
 from passband.models import Saveable, save_model
 
 #: Names of the files of an imported checkpoint.
 FILES = ("config.json", "model.safetensors", "process.json", "import.json")
+
+#: What files begin with that are no checkpoint of any kind, and what to say of them.
+OTHERS = {
+    b"<": "a web page: the download failed or the address is that of a page; get the file itself",
+    b"version https://git-lfs": "a Git LFS pointer, not the file it stands for; run git lfs pull",
+}
+
+Progress = Callable[[int, int | None], None]
+
+
+@contextlib.contextmanager
+def fetched(source: str | Path, out: Path, sha256: str | None, progress: Progress | None) -> Iterator[Path]:
+    """The file of an import, downloaded beside out if it is an address; what can be checked before that is."""
+    check_free(out)
+    check_hash(sha256)
+    if is_url(str(source)):
+        with downloaded(str(source), beside=out, progress=progress) as path:
+            yield path
+    else:
+        yield Path(source)
+
+
+@contextlib.contextmanager
+def called(name: str) -> Iterator[None]:
+    """Say which file a fault is of, by the name that the user gave."""
+    try:
+        yield
+    except UnsafeCheckpointError as error:
+        raise UnsafeCheckpointError(
+            f"{name!r} is refused, and nothing in it was run: it {error}. Do not open it by other means; "
+            "get the checkpoint from where its authors publish it"
+        ) from error
+    except CheckpointFormatError as error:
+        raise CheckpointFormatError(f"{name!r} {error}") from error
 
 
 def check_free(out: Path) -> None:

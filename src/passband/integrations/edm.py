@@ -4,8 +4,6 @@ The pickle is followed by `_plain_pickle` with the closed list of names of `_pla
 whose attributes hold the tensors and the arguments with which the network was made.
 """
 
-import contextlib
-from collections.abc import Callable
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,22 +11,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from passband.integrations._download import downloaded, is_url
 from passband.integrations._edm_records import choose, constructor_arguments, inner, process_arguments, tensors
-from passband.integrations._import_folder import check_file, check_free, check_hash, file_hash, write_import
+from passband.integrations._import_folder import OTHERS, Progress, called, check_file, fetched, file_hash, write_import
 from passband.integrations._plain_objects import Objects
 from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError, load_plain, shown
 from passband.models import EDMUNet
 
+__all__ = ["CheckpointFormatError", "EDMCheckpoint", "Imported", "UnsafeCheckpointError", "import_edm", "read_edm"]
+
 #: What other files begin with, and what to say of them.
 _OTHERS = {
     b"PK": "a ZIP archive, such as torch.save writes, or a data set; this command reads the .pkl files of NVLabs' EDM",
-    b"<": "a web page: the download failed or the address is that of a page; get the file itself",
-    b"version https://git-lfs": "a Git LFS pointer, not the file it stands for; run git lfs pull",
+    **OTHERS,
     b"{": "JSON text, not a pickle",
 }
-
-Progress = Callable[[int, int | None], None]
 
 
 class EDMCheckpoint(NamedTuple):
@@ -111,12 +107,7 @@ def import_edm(
         OSError: if the file cannot be had, or the folder cannot be written.
 
     """
-    check_free(out)
-    check_hash(sha256)
-    with contextlib.ExitStack() as stack:
-        path = Path(source)
-        if is_url(str(source)):
-            path = stack.enter_context(downloaded(str(source), beside=out, progress=progress))
+    with fetched(source, out, sha256, progress) as path:
         found = _read_named(path, str(source), key, sha256)
     model = _network(found)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -138,15 +129,8 @@ def _read_named(path: Path, name: str, key: str | None, sha256: str | None) -> E
     check_file(path, name, ".pkl")
     with path.open("rb") as stream:
         digest = file_hash(stream, name, sha256)
-        try:
+        with called(name):
             return _read(stream, key, digest)
-        except UnsafeCheckpointError as error:
-            raise UnsafeCheckpointError(
-                f"{name!r} is refused, and nothing in it was run: it {error}. Do not open it by other means; "
-                "get the checkpoint from where its authors publish it"
-            ) from error
-        except CheckpointFormatError as error:
-            raise CheckpointFormatError(f"{name!r} {error}") from error
 
 
 def _read(stream: BufferedIOBase, key: str | None, digest: str) -> EDMCheckpoint:

@@ -1,11 +1,10 @@
 """Reads the checkpoints of JiT and of Spectral Forcing, which are files of torch.save: weights only."""
 
 import argparse
-import contextlib
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +12,7 @@ import torch
 from torch import Tensor
 
 from passband._checks import check_choice, nearest
-from passband.integrations._download import downloaded, is_url
-from passband.integrations._import_folder import check_file, check_free, check_hash, file_hash, write_import
+from passband.integrations._import_folder import OTHERS, Progress, called, check_file, fetched, file_hash, write_import
 from passband.integrations._jit_shapes import forcing_config, network_config, network_state, process_arguments
 from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError, shown
 from passband.models import JiT
@@ -26,12 +24,9 @@ FORCINGS = ("auto", "none", "linear")
 #: What other files begin with, and what to say of them.
 _OTHERS = {
     b"\x80": "a pickle or an older file of torch.save; this command reads the ZIP files that torch.save writes",
-    b"<": "a web page: the download failed or the address is that of a page; get the file itself",
-    b"version https://git-lfs": "a Git LFS pointer, not the file it stands for; run git lfs pull",
+    **OTHERS,
     b"{": "JSON text, not a file of torch.save",
 }
-
-Progress = Callable[[int, int | None], None]
 
 
 class JiTCheckpoint(NamedTuple):
@@ -125,12 +120,7 @@ def import_jit(
         ValueError: if a choice is unknown.
 
     """
-    check_free(out)
-    check_hash(sha256)
-    with contextlib.ExitStack() as stack:
-        path = Path(source)
-        if is_url(str(source)):
-            path = stack.enter_context(downloaded(str(source), beside=out, progress=progress))
+    with fetched(source, out, sha256, progress) as path:
         found = _read_named(path, str(source), choices or Choices(), sha256)
         model = _network(found, str(source))
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -155,16 +145,9 @@ def _read_named(path: Path, name: str, choices: Choices, sha256: str | None) -> 
     check_file(path, name, "checkpoint")
     with path.open("rb") as stream:
         digest = file_hash(stream, name, sha256)
-    try:
+    with called(name):
         _check_archive(path)
         return _read(_load(path), choices, path.stat().st_size, digest)
-    except UnsafeCheckpointError as error:
-        raise UnsafeCheckpointError(
-            f"{name!r} is refused, and nothing in it was run: it {error}. Do not open it by other means; "
-            "get the checkpoint from where its authors publish it"
-        ) from error
-    except CheckpointFormatError as error:
-        raise CheckpointFormatError(f"{name!r} {error}") from error
 
 
 def _check_archive(path: Path) -> None:
