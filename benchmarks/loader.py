@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from passband.data import ImageFolder, prepare_images
-from passband.training.batches import batches
+from passband.training.batches import Reading, batches
 
 SIDE = 64
 
@@ -47,7 +47,7 @@ def folder_of(archive: Path, folder: Path) -> None:
 
 def rate(data: ImageFolder, batch_size: int, steps: int, workers: int) -> float:
     """Images per second, conversion to float included."""
-    loop = batches(data, 0, steps + 1, batch_size, seed=0, flip=True, workers=workers)
+    loop = batches(data, 0, steps + 1, batch_size, seed=0, reading=Reading(flip=True), workers=workers)
     next(loop)
     start = time.perf_counter()
     count = sum(len(batch.clean) for batch in loop)

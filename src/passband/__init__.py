@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from passband.forcing import SpectralForcing
     from passband.integrations import process_from_scheduler
+    from passband.matching import AlignmentLoss, dog, dsm_mask, esm_loss
     from passband.metrics import SpectrumDistance
     from passband.process import EDM, VP, Flow
     from passband.regularization import (
@@ -34,6 +35,10 @@ __all__ = [
     "FocalFrequencyLoss",
     "SpectralRegularizer",
     "SpectralForcing",
+    "esm_loss",
+    "dsm_mask",
+    "AlignmentLoss",
+    "dog",
     "sample",
     "radial_psd",
     "SpectrumDistance",
@@ -51,6 +56,10 @@ _LAZY = {
     "FocalFrequencyLoss": "passband.regularization",
     "SpectralRegularizer": "passband.regularization",
     "SpectralForcing": "passband.forcing",
+    "esm_loss": "passband.matching",
+    "dsm_mask": "passband.matching",
+    "AlignmentLoss": "passband.matching",
+    "dog": "passband.matching",
     "sample": "passband.sampling",
     "radial_psd": "passband.transforms",
     "SpectrumDistance": "passband.metrics",

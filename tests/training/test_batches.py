@@ -12,8 +12,9 @@ from torch.utils.data import Dataset, get_worker_info
 
 from passband._seeds import seed_for
 from passband.data import ImageFolder, SampleOrder, save_image
-from passband.training.batches import Batch, batches
+from passband.training.batches import Batch, Reading, batches
 
+FLIPPED = Reading(flip=True)
 SEED = 3
 
 
@@ -40,7 +41,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def test_positions_order_and_flips_are_those_of_their_definitions():
-    found = joined(list(batches(Ramps(), 0, 4, batch_size=6, seed=SEED, flip=True)))
+    found = joined(list(batches(Ramps(), 0, 4, batch_size=6, seed=SEED, reading=FLIPPED)))
     assert found.positions.tolist() == list(range(24))
     order = SampleOrder(10, SEED)
     flips = 0
@@ -61,9 +62,9 @@ def test_each_epoch_visits_every_sample_once():
 
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_share_the_batch_of_one_process(world_size: int):
-    alone = list(batches(Ramps(), 0, 3, 6, SEED, flip=True))
+    alone = list(batches(Ramps(), 0, 3, 6, SEED, reading=FLIPPED))
     shares = [
-        batches(Ramps(), 0, 3, 6, SEED, flip=True, rank=rank, world_size=world_size) for rank in range(world_size)
+        batches(Ramps(), 0, 3, 6, SEED, reading=FLIPPED, rank=rank, world_size=world_size) for rank in range(world_size)
     ]
     together = [joined(list(parts)) for parts in zip(*shares, strict=True)]
     assert len(together) == 3
@@ -71,14 +72,17 @@ def test_ranks_share_the_batch_of_one_process(world_size: int):
 
 
 def test_a_later_start_continues_the_same_batches():
-    whole = list(batches(Ramps(), 0, 5, 4, SEED, flip=True))
-    parts = [*batches(Ramps(), 0, 2, 4, SEED, flip=True), *batches(Ramps(), 2, 5, 4, SEED, flip=True)]
+    whole = list(batches(Ramps(), 0, 5, 4, SEED, reading=FLIPPED))
+    parts = [
+        *batches(Ramps(), 0, 2, 4, SEED, reading=FLIPPED),
+        *batches(Ramps(), 2, 5, 4, SEED, reading=FLIPPED),
+    ]
     assert all(same(one, other) for one, other in zip(whole, parts, strict=True))
 
 
 def test_workers_change_nothing():
-    alone = list(batches(Ramps(), 1, 4, 4, SEED, flip=True))
-    workers = list(batches(Ramps(), 1, 4, 4, SEED, flip=True, workers=2))
+    alone = list(batches(Ramps(), 1, 4, 4, SEED, reading=FLIPPED))
+    workers = list(batches(Ramps(), 1, 4, 4, SEED, reading=FLIPPED, workers=2))
     assert all(same(one, other) for one, other in zip(alone, workers, strict=True))
 
 
@@ -117,9 +121,9 @@ def test_another_seed_gives_another_order():
 
 def test_the_global_generator_changes_nothing():
     torch.manual_seed(0)
-    one = joined(list(batches(Ramps(), 0, 2, 5, SEED, flip=True)))
+    one = joined(list(batches(Ramps(), 0, 2, 5, SEED, reading=FLIPPED)))
     torch.manual_seed(1)
-    assert same(one, joined(list(batches(Ramps(), 0, 2, 5, SEED, flip=True))))
+    assert same(one, joined(list(batches(Ramps(), 0, 2, 5, SEED, reading=FLIPPED))))
 
 
 def test_no_steps_left():

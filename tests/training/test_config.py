@@ -160,7 +160,7 @@ def test_overrides_that_do_not_fit(file: Path, override: str, message: str):
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"trainin": {}}, "  unknown key 'trainin' (did you mean 'training'?); known keys: name, data, process"),
+        ({"trainin": {}}, "  unknown key 'trainin' (did you mean 'training'?); known keys: name, data, task, process"),
         ({"data": {"name": "checkerboard", "cell": [2]}}, "  data: unknown key 'cell' (did you mean 'cells'?)"),
         ({"data": {"path": "x", "name": "images", "size": 1}}, "  data: unknown key 'size'; known keys: name, path"),
         ({"process": {"name": "vp", "stepps": 3}}, "  process: unknown key 'stepps' (did you mean 'steps'?)"),

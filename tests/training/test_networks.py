@@ -222,7 +222,7 @@ def test_a_forced_unet_is_loaded_without_a_warning_of_the_record_that_it_keeps(
     ("changes", "shape", "classes", "message"),
     [
         ({}, (3, 16, 16), 3, r"has 1 channels, the data 3; set data\.channels"),
-        ({}, (1, 32, 32), 3, r"made for 16 x 16 pixels, the data has 32; set data\.resolution"),
+        ({}, (1, 32, 32), 3, r"made for 16 x 16 pixels, the data has 32 x 32; set data\.resolution"),
         ({}, SHAPE, 4, "takes 3 classes, the data has 4"),
         ({"class_conditional": False}, SHAPE, 0, r"is class-conditional: set model\.class_conditional to true"),
     ],

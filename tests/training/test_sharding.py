@@ -73,7 +73,7 @@ for network in (trainer.network, *(average.module for average in trainer.average
     assert all(isinstance(parameter, DTensor) for parameter in parameters)
     held, whole = sum(p.to_local().numel() for p in parameters), sum(p.numel() for p in parameters)
     assert abs(held / whole - 0.5) < 0.1, (held, whole)
-moments = [state["exp_avg"] for state in trainer.optimizer.state.values()]
+moments = [state["exp_avg"] for state in trainer.task.main.optimizer.state.values()]
 assert moments and all(isinstance(moment, DTensor) for moment in moments)
 
 Trainer(recipe, root / "half").train(until=2)

@@ -29,6 +29,7 @@ from passband.training import (
     RunFolder,
     Trainer,
     TrainingInterrupted,
+    denoiser,
     denoising_loss,
     make_recipe,
     restore,
@@ -121,7 +122,7 @@ def test_dropout_is_on_in_training_and_off_in_sampling(finished: Path, tiny, tmp
     without.train()
     assert RunFolder(finished).log()[0]["base"] != RunFolder(tmp_path).log()[0]["base"]
     trainer = Trainer(tiny(), copied(finished, tmp_path), resume=True)
-    trainer.model.train()
+    trainer.task.main.model.train()
     assert torch.equal(trainer.sample(range(2), averaged=False), trainer.sample(range(2), averaged=False))
     assert trainer.network.training
 
@@ -216,7 +217,7 @@ def test_the_learning_rate_follows_its_schedule(tiny, tmp_path: Path):
     trainer = Trainer(tiny(optimizer=settings), tmp_path)
     for until, expected in ((1, 1e-3), (3, 5e-4), (6, 0.0)):
         trainer.train(until=until)
-        assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+        assert trainer.task.main.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
 
 
 def test_channels_last_resumes_in_its_layout(tiny, tmp_path: Path):
@@ -225,7 +226,7 @@ def test_channels_last_resumes_in_its_layout(tiny, tmp_path: Path):
     trainer = Trainer(recipe, tmp_path, resume=True)
     weight = next(weight for weight in trainer.network.parameters() if weight.ndim == 4 and weight.shape[1] > 1)
     assert not weight.is_contiguous()
-    assert trainer.optimizer.state[weight]["exp_avg"].stride() == weight.stride()
+    assert trainer.task.main.optimizer.state[weight]["exp_avg"].stride() == weight.stride()
 
 
 def test_the_average_by_half_life(tiny, tmp_path: Path):
@@ -259,7 +260,7 @@ def edm_recipe(tiny, labelled: Path, **training: object):
 def test_edm_with_classes_and_augmentation_trains_resumes_and_restores(tiny, labelled: Path, tmp_path: Path):
     seen = []
     trainer = Trainer(edm_recipe(tiny, labelled), tmp_path / "whole")
-    trainer.model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    trainer.task.main.model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
     trainer.train()
     trained = seen[:3]
     assert all(set(kwargs) == {"class_labels", "augment_labels"} for kwargs in trained)
@@ -499,7 +500,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, step: int, change) -> None:
         losses = denoising_loss(model, *rest)
         return change(model, losses) if len(calls) == step else losses
 
-    monkeypatch.setattr(trainer_module, "denoising_loss", loss)
+    monkeypatch.setattr(denoiser, "denoising_loss", loss)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -518,8 +519,8 @@ def test_a_bad_loss_stops_before_it_is_saved(
     failed = tmp_path / "failed-step-00000003"
     found = load_file(failed / "batch.safetensors")
     (batch,) = batches(trainer.dataset, 2, 3, 2, seed=0)
-    noise, t = draw(trainer.process, batch, 0)
-    assert same(found, batch_tensors(batch, noise, t, trainer.process.add_noise(batch.clean, noise, t)))
+    noise, t = draw(trainer.task.process, batch, 0)
+    assert same(found, batch_tensors(batch, noise, t, trainer.task.process.add_noise(batch.clean, noise, t)))
     assert json.loads((failed / "batch.json").read_text())["step"] == 3
 
 

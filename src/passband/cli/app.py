@@ -9,6 +9,7 @@ from passband.cli.average import average
 from passband.cli.compare import compare
 from passband.cli.data import app as data
 from passband.cli.demo import demo
+from passband.cli.encode import encode
 from passband.cli.evaluate import evaluate
 from passband.cli.generate import generate
 from passband.cli.grid import grid
@@ -45,6 +46,7 @@ def options(
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("sample")(sample)
+app.command("encode")(encode)
 app.command("generate")(generate)
 app.command("evaluate")(evaluate)
 app.command("grid")(grid)

@@ -35,3 +35,17 @@ def parse_share(text: str) -> tuple[int, int]:
     if not 1 <= int(index) <= int(count):
         raise ValueError(f"--share takes I/N with I from 1 to N, got {text!r}")
     return int(index), int(count)
+
+
+def parse_resolution(text: str) -> int | tuple[int, int]:
+    """The side of a square, `64`, or (height, width), `48x64`.
+
+    Raises:
+        ValueError: if it is neither.
+
+    """
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+        raise ValueError(f"--resolution takes the side of a square, such as 64, or HEIGHTxWIDTH, 48x64; got {text!r}")
+    numbers = [int(side) for side in sides]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])

@@ -1,10 +1,11 @@
-"""Datasets (images of folders, zips and tables; checkerboards; power-law fields) and the order of their samples."""
+"""Datasets (images, latents, checkerboards, power-law fields) and the order of their samples."""
 
 from passband.data._samples import ImageSamples
 from passband.data.augment import Augment
 from passband.data.checkerboard import Checkerboard, checkerboard_patterns, checkerboard_support, checkerboards
 from passband.data.hub import HubImages
 from passband.data.images import ImageFolder, SkippedImage
+from passband.data.latents import LatentBatch, LatentShards
 from passband.data.order import SampleOrder, batch_positions, epoch_order
 from passband.data.pixels import from_uint8, random_flip, save_image, to_uint8
 from passband.data.power_law import PowerLawFields, power_law_fields, power_law_psd, texture_coherence
@@ -16,6 +17,8 @@ __all__ = [
     "HubImages",
     "ImageFolder",
     "ImageSamples",
+    "LatentBatch",
+    "LatentShards",
     "PowerLawFields",
     "Prepared",
     "SampleOrder",

@@ -134,16 +134,27 @@ def to_array(image: "PIL.Image.Image") -> Pixels:
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def center_crop(image: "PIL.Image.Image", size: int) -> Pixels:
-    """The central square, resized to size x size with an antialiased Lanczos filter; untouched where it fits."""
-    side = min(image.size)
+def cropped(width: int, height: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the largest part of an image that has the aspect of size (height, width), in whole pixels."""
+    rows, columns = size
+    if width * rows <= height * columns:
+        return width, max(1, round(width * rows / columns))
+    return max(1, round(height * columns / rows)), height
+
+
+def center_crop(image: "PIL.Image.Image", size: tuple[int, int]) -> Pixels:
+    """The central part of the aspect of size (height, width), resized to it with an antialiased Lanczos filter.
+
+    Untouched where it fits.
+    """
+    width, height = cropped(*image.size, size)
     # Whole pixels: half a pixel of shift would interpolate, which dims the highest frequencies.
-    left, top = (image.size[0] - side) // 2, (image.size[1] - side) // 2
-    box = (left, top, left + side, top + side)
-    if side == size:
+    left, top = (image.size[0] - width) // 2, (image.size[1] - height) // 2
+    box = (left, top, left + width, top + height)
+    if (height, width) == size:
         return to_array(image.crop(box))
     lanczos = import_extra("PIL.Image", "train").Resampling.LANCZOS
-    return to_array(image.resize((size, size), lanczos, box=box))
+    return to_array(image.resize((size[1], size[0]), lanczos, box=box))
 
 
 def scaled(header: Header, scale: float) -> tuple[int, int]:
@@ -156,14 +167,14 @@ def shrink(image: "PIL.Image.Image", size: tuple[int, int]) -> "PIL.Image.Image"
     return image if image.size == size else image.resize(size, import_extra("PIL.Image", "train").Resampling.LANCZOS)
 
 
-def tile_count(width: int, height: int, size: int) -> int:
-    """How many whole size x size tiles fit, counted from the top left corner."""
-    return (width // size) * (height // size)
+def tile_count(width: int, height: int, size: tuple[int, int]) -> int:
+    """How many whole tiles of size (height, width) fit, counted from the top left corner."""
+    return (height // size[0]) * (width // size[1])
 
 
-def tiles(image: "PIL.Image.Image", size: int, which: NDArray[np.int64]) -> Pixels:
-    """The given tiles, row by row from the top left corner, at native resolution: (tiles, size, size, channels)."""
-    array = to_array(image)
-    rows, columns = array.shape[0] // size, array.shape[1] // size
-    grid = array[: rows * size, : columns * size].reshape(rows, size, columns, size, -1)
+def tiles(image: "PIL.Image.Image", size: tuple[int, int], which: NDArray[np.int64]) -> Pixels:
+    """The given tiles, row by row from the top left corner, at native resolution: (tiles, height, width, channels)."""
+    array, (height, width) = to_array(image), size
+    rows, columns = array.shape[0] // height, array.shape[1] // width
+    grid = array[: rows * height, : columns * width].reshape(rows, height, columns, width, -1)
     return np.ascontiguousarray(grid[which // columns, :, which % columns])

@@ -1,5 +1,8 @@
-"""Images of any size and mode as square samples: what data sets of files and of tables share."""
+"""Images of any size and mode as samples of one size: what data sets of files and of tables share."""
 
+import hashlib
+import json
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,6 +21,7 @@ from passband.data._decode import (
     Pixels,
     UnusableImageError,
     center_crop,
+    cropped,
     read_header,
     read_image,
     scaled,
@@ -49,10 +53,33 @@ class SkippedImage(NamedTuple):
     reason: str
 
 
-class Framing(NamedTuple):
-    """How an image becomes samples."""
+def checked_resolution(resolution: int | Sequence[int]) -> int | tuple[int, int]:
+    """The side of a square sample, or (height, width).
 
-    resolution: int
+    Raises:
+        TypeError: if it is neither an integer nor a pair of them.
+        ValueError: if a side is out of its range.
+
+    """
+    pair = isinstance(resolution, Sequence) and not isinstance(resolution, str)
+    sides = tuple(resolution) if isinstance(resolution, Sequence) and pair else (resolution,)
+    if pair and len(sides) != 2:
+        raise ValueError(f"resolution must be the side of a square or (height, width), got {resolution!r}")
+    for side in sides:
+        check_integer("each side of resolution" if pair else "resolution", side)
+    numbers = [operator.index(side) for side in sides]  # type: ignore[arg-type]
+    if not all(1 <= number <= MAX_RESOLUTION for number in numbers):
+        raise ValueError(
+            f"resolution must lie in [1, {MAX_RESOLUTION}], got resolution {resolution}; it is the side of a "
+            "sample in pixels, or its (height, width)"
+        )
+    return (numbers[0], numbers[1]) if pair else numbers[0]
+
+
+class Framing(NamedTuple):
+    """How an image becomes samples: squares of a resolution, or (height, width)."""
+
+    resolution: int | tuple[int, int]
     crop: str = "center"
     scale: float = 1.0
     channels: int = 3
@@ -62,12 +89,7 @@ class Framing(NamedTuple):
         check_choice("crop", self.crop, ("center", "tile"))
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (luma) or 3 (RGB), got {self.channels!r}")
-        check_integer("resolution", self.resolution)
-        if not 1 <= self.resolution <= MAX_RESOLUTION:
-            raise ValueError(
-                f"resolution must lie in [1, {MAX_RESOLUTION}], got resolution {self.resolution}; it is the side of a "
-                "sample in pixels"
-            )
+        checked_resolution(self.resolution)
         check_number("scale", self.scale)
         if not 0 < self.scale <= 1:
             raise ValueError(f"scale must lie in (0, 1], got {self.scale}; 0.5 halves both sides before tiles are cut")
@@ -77,9 +99,14 @@ class Framing(NamedTuple):
                 "which resizes each image to the resolution anyway"
             )
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a sample."""
+        return self.resolution if isinstance(self.resolution, tuple) else (self.resolution, self.resolution)
+
     def tile_count(self, header: Header) -> int:
         """How many tiles an image has."""
-        return tile_count(*scaled(header, self.scale), self.resolution)
+        return tile_count(*scaled(header, self.scale), self.size)
 
 
 class Entry(NamedTuple):
@@ -94,7 +121,7 @@ _WHOLE = np.zeros(1, dtype=np.int64)  # one array for all: a million images woul
 
 
 def read_samples(source: Source, entry: Entry, framing: Framing) -> Pixels:
-    """All samples of one image, (samples, resolution, resolution, channels).
+    """All samples of one image, (samples, height, width, channels).
 
     Raises:
         UnusableImageError: if it is broken.
@@ -103,16 +130,17 @@ def read_samples(source: Source, entry: Entry, framing: Framing) -> Pixels:
     with unusable_if_broken(), source.open(entry.name) as stream:
         image = read_image(stream, entry.header, framing.channels)
     if framing.crop == "center":
-        return center_crop(image, framing.resolution)[None]
-    return tiles(shrink(image, scaled(entry.header, framing.scale)), framing.resolution, entry.tiles)
+        return center_crop(image, framing.size)[None]
+    return tiles(shrink(image, scaled(entry.header, framing.scale)), framing.size, entry.tiles)
 
 
 class ImageSamples(Dataset[Tensor]):
-    """Square samples of the images of a source: the interface of `ImageFolder` and `HubImages`.
+    """Samples of one size of the images of a source: the interface of `ImageFolder` and `HubImages`.
 
     Attributes:
         path: where the images come from, for people to read.
-        resolution: height and width of a sample, in pixels.
+        resolution: the side of a sample in pixels, or (height, width), as it was given.
+        size: (height, width) of a sample, in pixels.
         crop: "center" or "tile".
         channels: 1 or 3.
         num_classes: number of classes, 0 without labels.
@@ -150,6 +178,7 @@ class ImageSamples(Dataset[Tensor]):
         self.path = path
         self.framing = framing
         self.resolution, self.crop, self.scale, self.channels = framing
+        self.size = framing.size
         self.subset = subset
         self.eval_share = eval_share
         self.limit = limit
@@ -170,10 +199,10 @@ class ImageSamples(Dataset[Tensor]):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __getitem__(self, index: int) -> Float32[Tensor, "channels resolution resolution"]:
+    def __getitem__(self, index: int) -> Float32[Tensor, "channels height width"]:
         return from_uint8(self.pixels(index))
 
-    def pixels(self, index: int) -> UInt8[Tensor, "channels resolution resolution"]:
+    def pixels(self, index: int) -> UInt8[Tensor, "channels height width"]:
         """The sample as 8-bit pixels.
 
         Raises:
@@ -183,7 +212,7 @@ class ImageSamples(Dataset[Tensor]):
         """
         return self.pixel_batch((index,))[0]
 
-    def pixel_batch(self, indices: Sequence[int]) -> UInt8[Tensor, "batch channels resolution resolution"]:
+    def pixel_batch(self, indices: Sequence[int]) -> UInt8[Tensor, "batch channels height width"]:
         """Several samples as 8-bit pixels, in one tensor: what to send through a DataLoader.
 
         Raises:
@@ -191,7 +220,7 @@ class ImageSamples(Dataset[Tensor]):
             ValueError: if a file is broken and `strict` is set, or no file of the dataset can be decoded.
 
         """
-        found = np.empty((len(indices), self.resolution, self.resolution, self.channels), dtype=np.uint8)
+        found = np.empty((len(indices), *self.size, self.channels), dtype=np.uint8)
         for place, index in enumerate(indices):
             entry, offset = self._locate(index)
             samples = self._decoded(entry)[1]
@@ -225,6 +254,14 @@ class ImageSamples(Dataset[Tensor]):
         for number, entry in enumerate(self._entries):
             yield entry, int(self._labels[number]) if self.num_classes else None
 
+    def digest(self) -> str:
+        """A hash of the names, sizes, tiles and labels of all usable images, to notice that they changed."""
+        found = hashlib.sha256()
+        for entry, label in self.listing():
+            line = [entry.name, *entry.header, entry.tiles.tolist(), label]
+            found.update(json.dumps(line).encode())
+        return found.hexdigest()
+
     @property
     def names(self) -> list[str]:
         """The files that samples come from, in order."""
@@ -236,9 +273,17 @@ class ImageSamples(Dataset[Tensor]):
         return [(entry.header.width, entry.header.height) for entry in self._entries]
 
     @property
+    def resized(self) -> list[tuple[int, int]]:
+        """Those of `sizes` whose samples are not the file's own pixels, but resized."""
+        height, width = self.size
+        if self.crop == "center":
+            return [found for found in self.sizes if cropped(*found, self.size) != (width, height)]
+        return self.sizes if self.scale != 1 else []
+
+    @property
     def nbytes(self) -> int:
         """Size of all samples as uint8; the cache holds them all where this is at most `cache_bytes`."""
-        return len(self) * self.resolution**2 * self.channels
+        return len(self) * self.size[0] * self.size[1] * self.channels
 
     def preload(self, progress: Progress | None = None) -> None:
         """Decode every file now: finds the broken ones and fills the cache. Samples are the same with and without.
@@ -317,8 +362,8 @@ class ImageSamples(Dataset[Tensor]):
             with unusable_if_broken(), source.open(name) as stream:
                 header = read_header(stream)
             if self.crop == "tile" and self.framing.tile_count(header) == 0:
-                (width, height), size = scaled(header, self.scale), self.resolution
-                raise UnusableImageError(f"{width} x {height} is smaller than a tile of {size} x {size}")
+                (width, height), (rows, columns) = scaled(header, self.scale), self.size
+                raise UnusableImageError(f"{width} x {height} is smaller than a tile of {columns} x {rows}")
         except UnusableImageError as error:
             self._skip(name, str(error), error)
             return None
@@ -344,7 +389,7 @@ class ImageSamples(Dataset[Tensor]):
         )
 
     def _samples(self, number: int) -> Pixels | None:
-        """All samples of one file, (samples, resolution, resolution, channels); None where it is broken."""
+        """All samples of one file, (samples, height, width, channels); None where it is broken."""
         samples = self._cache.get(number)
         if samples is not None or self._whole[number] == 2:
             return samples

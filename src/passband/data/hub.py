@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from passband._checks import import_extra, is_integer
 from passband.data._decode import UnusableImageError
 from passband.data._labels import FileLabels
-from passband.data._samples import Framing, ImageSamples, Progress
+from passband.data._samples import Framing, ImageSamples, Progress, checked_resolution
 from passband.data._sources import Source, Stream
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class HubImages(ImageSamples):
         data: a data set in memory (anything with a length and rows that are dicts), or where to load it from: a folder
             written by `save_to_disk`, a folder of Parquet or image files, a .parquet or .arrow file, or a name on the
             Hub.
-        resolution: height and width of a sample, in pixels.
+        resolution: the side of a square sample in pixels, or (height, width).
         split: which of the splits to load.
         image_column: where the images are.
         label_column: where the classes are: ClassLabel, integers, or strings (numbered in their order); None for no
@@ -63,7 +63,7 @@ class HubImages(ImageSamples):
     def __init__(
         self,
         data: Any,
-        resolution: int,
+        resolution: int | Sequence[int],
         *,
         split: str = "train",
         image_column: str = "image",
@@ -78,7 +78,7 @@ class HubImages(ImageSamples):
         cache_bytes: int = 2 << 30,
         progress: Progress | None = None,
     ) -> None:
-        framing = Framing(resolution, crop, scale, channels)
+        framing = Framing(checked_resolution(resolution), crop, scale, channels)
         framing.check()
         is_path = isinstance(data, str | os.PathLike)
         rows = _load(os.fspath(data), split) if is_path else data

@@ -1,25 +1,27 @@
-"""Folders and zips of images, of any size and mode, as square samples in [-1, 1]."""
+"""Folders and zips of images, of any size and mode, as samples of one size in [-1, 1]."""
 
 import os
+from collections.abc import Sequence
 
 from passband._checks import check_choice
 from passband.data._labels import LABEL_KINDS, file_labels
-from passband.data._samples import Framing, ImageSamples, Progress, SkippedImage
+from passband.data._samples import Framing, ImageSamples, Progress, SkippedImage, checked_resolution
 from passband.data._sources import open_source
 
 __all__ = ["ImageFolder", "SkippedImage"]
 
 
 class ImageFolder(ImageSamples):
-    r"""The images of a folder or zip, center-cropped or tiled to squares of one size; sample i is always the same.
+    r"""The images of a folder or zip, center-cropped or tiled to one size; sample i is always the same.
 
     Reads AVIF, BMP, GIF, JPEG, PNG, PNM, TIFF and WebP in folders of any depth, sorted by name; hidden files are left
     out. Of several frames the first counts. The EXIF rotation is applied, transparency is laid on white, palettes and
     CMYK become RGB, 16-bit gray is scaled to 8 bits.
 
-    `crop="center"` takes the central square and resizes it with an antialiased Lanczos filter (smaller images are
-    enlarged); `crop="tile"` cuts each image into non-overlapping tiles, from the top left corner, at native resolution
-    or after the whole image was resized by `scale` with the same filter.
+    `crop="center"` takes the central square, or the central part of the aspect of (height, width), and resizes it with
+    an antialiased Lanczos filter (smaller images are enlarged); `crop="tile"` cuts each image into non-overlapping
+    tiles, from the top left corner, at native resolution or after the whole image was resized by `scale` with the same
+    filter.
 
     Headers are read when the dataset is made, pixels when a sample is first asked for. Each file is then decoded once
     and its samples are kept as uint8, up to `cache_bytes` in this process and its DataLoader workers together: workers
@@ -32,7 +34,7 @@ class ImageFolder(ImageSamples):
 
     Args:
         path: a folder or a zip file.
-        resolution: height and width of a sample, in pixels.
+        resolution: the side of a square sample in pixels, or (height, width).
         crop: "center" or "tile".
         scale: with tiles, resize the images by this factor first, in (0, 1].
         channels: 3 (RGB) or 1 (luma, ITU-R 601).
@@ -55,7 +57,7 @@ class ImageFolder(ImageSamples):
 
     Raises:
         FileNotFoundError: if there is nothing at path.
-        TypeError: if resolution or limit is no integer.
+        TypeError: if resolution or limit holds no integer.
         ValueError: if path is neither a folder nor a zip, holds no usable image, or an option is unknown; if an image
             cannot be used and `strict` is set; if a label is missing or dataset.json cannot be used.
 
@@ -75,7 +77,7 @@ class ImageFolder(ImageSamples):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        resolution: int,
+        resolution: int | Sequence[int],
         *,
         crop: str = "center",
         scale: float = 1.0,
@@ -89,7 +91,7 @@ class ImageFolder(ImageSamples):
         progress: Progress | None = None,
     ) -> None:
         check_choice("labels", labels, LABEL_KINDS)
-        framing = Framing(resolution, crop, scale, channels)
+        framing = Framing(checked_resolution(resolution), crop, scale, channels)
         framing.check()  # before the path is looked at
         source = open_source(path)
         super().__init__(

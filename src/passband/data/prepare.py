@@ -1,6 +1,5 @@
-"""One zip of equal squares from folders and zips of images: in parallel, and resumable at any point."""
+"""One zip of equal samples from folders and zips of images: in parallel, and resumable at any point."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from passband._files import written_whole
 from passband._pool import run_tasks
 from passband.data._labels import LABEL_KINDS, file_labels
 from passband.data._parts import Part, PartWriter, Task, assemble, part_path, read_part, source_of
-from passband.data._samples import Entry, Framing, ImageSamples, Progress, SkippedImage
+from passband.data._samples import Entry, Framing, ImageSamples, Progress, SkippedImage, checked_resolution
 
 SAMPLES_PER_PART = 256
 _PIXELS_PER_PART = 1 << 26  # of the source images: a part of photographs takes seconds, too
@@ -47,7 +46,7 @@ class Prepared(NamedTuple):
 def prepare_images(
     sources: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
-    resolution: int,
+    resolution: int | Sequence[int],
     *,
     crop: str = "center",
     scale: float = 1.0,
@@ -74,7 +73,7 @@ def prepare_images(
     Args:
         sources: folders and zips of images, taken one after the other.
         out: the zip to write, ending in .zip.
-        resolution: height and width of a sample, in pixels.
+        resolution: the side of a square sample in pixels, or (height, width).
         crop: "center" or "tile".
         scale: with tiles, resize the images by this factor first.
         channels: 3 (RGB) or 1 (luma).
@@ -111,7 +110,7 @@ def prepare_images(
     check_integer("compression", compression)
     if workers < 0 or not 0 <= compression <= 9:
         raise ValueError(f"expected workers >= 0 and compression 0 … 9, got {workers} and {compression}")
-    framing = Framing(resolution, crop, scale, channels)
+    framing = Framing(checked_resolution(resolution), crop, scale, channels)
     framing.check()
     paths = _checked_sources(sources)
     folder = out.with_name(f".{out.name}.parts")
@@ -121,7 +120,7 @@ def prepare_images(
     settings = {
         "format": _FORMAT, "sources": paths, **framing._asdict(), "labels": labels, "subset": subset,
         "eval_share": eval_share, "limit": limit, "compression": compression,
-        "pillow": import_extra("PIL", "train").__version__, "images": _digest(data),
+        "pillow": import_extra("PIL", "train").__version__, "images": data.digest(),
     }  # fmt: skip
     tasks = list(_tasks(data))
     if out.exists() and not _finished(folder, settings, len(tasks)):
@@ -187,15 +186,6 @@ def _index(
         strict=strict,
         progress=progress,
     )
-
-
-def _digest(data: ImageSamples) -> str:
-    """A hash of what will be written, so that a changed source is noticed."""
-    found = hashlib.sha256()
-    for entry, label in data.listing():
-        line = [entry.name, *entry.header, entry.tiles.tolist(), label]
-        found.update(json.dumps(line).encode())
-    return found.hexdigest()
 
 
 def _tasks(data: ImageSamples) -> Iterator[Task]:

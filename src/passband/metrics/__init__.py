@@ -1,5 +1,6 @@
 """Measures of generated samples: streaming ones take batches (`update`, `compute`) and merge across ranks."""
 
+from passband.metrics.band_error import BandError, BandErrorResult, radial_bands, wiener_band_error
 from passband.metrics.checkerboard import leakage, nearest_pattern, pattern_distance
 from passband.metrics.efficientnet import efficientnet_lite0
 from passband.metrics.extractors import load_features
@@ -27,6 +28,7 @@ from passband.metrics.precision_recall import (
     PrecisionRecallScores,
     precision_recall_scores,
 )
+from passband.metrics.reconstruction import ReconstructionQuality, ReconstructionResult, psnr, ssim
 from passband.metrics.spectrum import (
     MeanPSD,
     OctaveDistance,
@@ -41,6 +43,8 @@ from passband.metrics.store import FeatureStore
 from passband.metrics.torchscript import TorchScriptFeatures
 
 __all__ = [
+    "BandError",
+    "BandErrorResult",
     "ExtrapolatedFrechet",
     "FeatureExtractor",
     "FeatureStatistics",
@@ -61,6 +65,8 @@ __all__ = [
     "PrecisionRecall",
     "PrecisionRecallResult",
     "PrecisionRecallScores",
+    "ReconstructionQuality",
+    "ReconstructionResult",
     "SpectrumDistance",
     "SpectrumResult",
     "TorchScriptFeatures",
@@ -79,4 +85,8 @@ __all__ = [
     "pattern_distance",
     "polynomial_mmd",
     "precision_recall_scores",
+    "radial_bands",
+    "wiener_band_error",
+    "psnr",
+    "ssim",
 ]

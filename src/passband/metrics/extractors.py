@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 
 from passband._checks import nearest
-from passband.metrics.efficientnet import HEAD, efficientnet_lite0
+from passband.metrics.efficientnet import efficientnet_lite0
 from passband.metrics.features import FeatureExtractor
 from passband.metrics.torchscript import TorchScriptFeatures, fetch
+from passband.models.efficientnet import HEAD
 
 _LITE0 = "efficientnet-lite0"
 

@@ -8,14 +8,24 @@ A network here is raw: the process says how it is called and what its output mea
 from passband.models.denoiser import EDMDenoiser
 from passband.models.edm_unet import EDMUNet
 from passband.models.jit import JIT_SIZES, JiT
+from passband.models.lpips import LPIPS, load_lpips
+from passband.models.patchgan import PatchGAN, adaptive_weight, generator_loss, hinge_discriminator_loss
+from passband.models.perceptual import EfficientNetDistance
 from passband.models.saving import Saveable, load_model, registered, save_model
 
 __all__ = [
     "JIT_SIZES",
     "EDMDenoiser",
     "EDMUNet",
+    "EfficientNetDistance",
     "JiT",
+    "LPIPS",
+    "PatchGAN",
     "Saveable",
+    "adaptive_weight",
+    "generator_loss",
+    "hinge_discriminator_loss",
+    "load_lpips",
     "load_model",
     "registered",
     "save_model",

@@ -155,11 +155,12 @@ def halves_difference(halves: tuple[MeanPSD, MeanPSD], floor: float) -> Float64[
 def image_notes(name: str, data: ImageSamples) -> list[str]:
     """What a reader must know of a set of images: which were left out, and whether resizing changed their spectrum."""
     notes = left_out_note(name, data.skipped)
-    resized = [size for size in data.sizes if min(size) != data.resolution] if data.crop == "center" else []
+    resized = data.resized if data.crop == "center" else []
     if resized:
+        height, width = data.size
         notes.append(
-            f"{len(resized):,} of {len(data.sizes):,} {name} images were resized to {data.resolution} × "
-            f"{data.resolution} (the first from {resized[0][0]} × {resized[0][1]}), which changes their spectrum. "
+            f"{len(resized):,} of {len(data.sizes):,} {name} images were resized to {width} × {height} "
+            f"(the first from {resized[0][0]} × {resized[0][1]}), which changes their spectrum. "
             "With --crop tile they are measured at their own resolution."
         )
     return notes

@@ -2,24 +2,26 @@
 
 import signal
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from passband._seeds import seed_for
-from passband.data import ImageSamples, SampleOrder, SkippedImage, batch_positions, from_uint8
+from passband.data import ImageSamples, LatentShards, SampleOrder, SkippedImage, batch_positions, from_uint8
 
 
 class Batch(NamedTuple):
     """Clean samples, their global positions (how many samples of the run came before each), and what is known of them.
 
     Attributes:
-        clean: (batch, channels, height, width), floats in [-1, 1].
+        clean: (batch, channels, height, width), floats: images in [-1, 1], or standardised latents.
         positions: (batch,).
         classes: (batch,), None without labels.
         augment_labels: (batch, width), what augmentation did to each; None without.
+        images: of latents, the pixels 0 ... 255 that were encoded; None where nothing looks at them.
+        features: of latents, a teacher's features of the images by its name, (batch, width, height, width).
 
     """
 
@@ -27,38 +29,70 @@ class Batch(NamedTuple):
     positions: Tensor
     classes: Tensor | None = None
     augment_labels: Tensor | None = None
+    images: Tensor | None = None
+    features: dict[str, Tensor] | None = None
 
 
 class _Read(NamedTuple):
-    """What is read at once: samples (8-bit pixels where there are), positions, classes, images newly left out."""
+    """What is read at once: a batch on the CPU (8-bit pixels where there are), and images newly left out."""
 
-    samples: Tensor
-    positions: Tensor
-    classes: Tensor | None
+    batch: Batch
     skipped: list[SkippedImage]
+
+
+class Reading(NamedTuple):
+    """How samples are read.
+
+    Attributes:
+        flip: whether half of the samples are mirrored.
+        posterior: of latents, whether they are drawn from their posterior or its means.
+        features: of latents, the teachers whose features are read with them.
+
+    """
+
+    flip: bool = False
+    posterior: bool = True
+    features: tuple[str, ...] = ()
+
+
+_AS_STORED = Reading()
 
 
 class _Positioned(Dataset[_Read]):
     """A data set asked for by global positions."""
 
-    def __init__(self, dataset: Dataset[Tensor], seed: int, flip: bool) -> None:
-        self.dataset, self.seed, self.flip = dataset, seed, flip
+    def __init__(self, dataset: Dataset[Any], seed: int, reading: Reading) -> None:
+        self.dataset, self.seed, self.reading = dataset, seed, reading
         self.order = SampleOrder(len(dataset), seed)  # type: ignore[arg-type]
         self.told = len(getattr(dataset, "skipped", []))
 
     def __getitems__(self, positions: list[int]) -> _Read:
         """A whole batch, each part in one tensor."""
         indices = [self.order.index(position) for position in positions]
+        flipped = [self.reading.flip and seed_for(self.seed, position, "flip") % 2 == 1 for position in positions]
+        if isinstance(self.dataset, LatentShards):
+            return _Read(self._latents(self.dataset, indices, positions, flipped), self._skipped())
         samples = self._read(indices)
-        if self.flip:
-            turned = [k for k, position in enumerate(positions) if seed_for(self.seed, position, "flip") % 2]
+        turned = [k for k, turn in enumerate(flipped) if turn]
+        if turned:
             samples[turned] = samples[turned].flip(-1)
-        return _Read(samples, torch.tensor(positions), self._classes(indices), self._skipped())
+        return _Read(Batch(samples, torch.tensor(positions), self._classes(indices)), self._skipped())
 
     def note(self, skipped: Iterable[SkippedImage]) -> None:
         """Keep in this process what its workers have left out."""
         if isinstance(self.dataset, ImageSamples):
             self.dataset.skipped += [image for image in skipped if image not in self.dataset.skipped]
+
+    def _latents(self, dataset: LatentShards, indices: list[int], positions: list[int], flipped: list[bool]) -> Batch:
+        seeds = [seed_for(self.seed, position, "posterior") for position in positions]
+        found = dataset.read(
+            indices,
+            flipped=flipped,
+            seeds=seeds if self.reading.posterior else None,
+            features=self.reading.features,
+        )
+        labels = found.labels if dataset.num_classes else None
+        return Batch(found.latents, torch.tensor(positions), labels, None, found.images, found.features)
 
     def _read(self, indices: list[int]) -> Tensor:
         if isinstance(self.dataset, ImageSamples):
@@ -123,13 +157,13 @@ def check_divides(batch_size: int, world_size: int, accumulate: int) -> None:
 
 
 def batches(
-    dataset: Dataset[Tensor],
+    dataset: Dataset[Any],
     start: int,
     stop: int,
     batch_size: int,
     seed: int,
     *,
-    flip: bool = False,
+    reading: Reading = _AS_STORED,
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -143,7 +177,7 @@ def batches(
 
     """
     check_divides(batch_size, world_size, accumulate)
-    positioned = _Positioned(dataset, seed, flip)
+    positioned = _Positioned(dataset, seed, reading)
     share = _Share(start, stop, batch_size, rank, world_size, accumulate)
     pin = torch.device(device).type == "cuda"
     loader = DataLoader(
@@ -155,16 +189,26 @@ def batches(
         worker_init_fn=_undisturbed,
         generator=torch.Generator(),  # or it draws from the global one
     )
-    for samples, positions, classes, skipped in loader:
+    for batch, skipped in loader:
         positioned.note(skipped)
-        if samples.is_floating_point():
-            _check_finite(samples, positions, positioned.order)
-        clean = samples.to(device, non_blocking=True)
-        yield Batch(
-            clean if clean.is_floating_point() else from_uint8(clean),
-            positions,
-            None if classes is None else classes.to(device, non_blocking=True),
-        )
+        if batch.clean.is_floating_point():
+            _check_finite(batch.clean, batch.positions, positioned.order)
+        yield _moved(batch, device)
+
+
+def _moved(batch: Batch, device: torch.device | str) -> Batch:
+    """The batch on the device, pixels as floats; its positions stay where they are."""
+
+    def move(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.to(device, non_blocking=True)
+
+    clean = batch.clean.to(device, non_blocking=True)
+    return batch._replace(
+        clean=clean if clean.is_floating_point() else from_uint8(clean),
+        classes=move(batch.classes),
+        images=move(batch.images),
+        features=None if not batch.features else {name: value.to(device) for name, value in batch.features.items()},
+    )
 
 
 def _check_finite(clean: Tensor, positions: Tensor, order: SampleOrder) -> None:

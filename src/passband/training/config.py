@@ -2,25 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Discriminator, Field, ValidationError, model_validator
 
-from passband._checks import nearest
+from passband._checks import check_choice, nearest
 from passband.training.sections import (
+    AlignmentSettings,
     AnyData,
     AnyProcess,
+    AutoencoderKLModel,
     CheckerboardData,
+    DiTModel,
     EDMUNetModel,
     ForcingSettings,
     HubData,
     ImagesData,
     JiTModel,
+    LatentsData,
     LossSettings,
     Model,
+    ObjectiveSettings,
     OptimizerSettings,
     RegularizerSettings,
     SamplingSettings,
@@ -35,16 +40,35 @@ class RecipeError(ValueError):
     """A recipe that cannot be used; the message names each setting, what was got and what was expected."""
 
 
-class Recipe(Settings):
-    """One training run, whole."""
+class BaseRecipe(Settings):
+    """What the recipes of all tasks have in common."""
 
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
     data: Annotated[AnyData, Discriminator("name")]
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one sample: of a latent, where the data are latents."""
+        if isinstance(self.data, LatentsData):
+            return self.data.shape
+        channels = 1 if isinstance(self.data, CheckerboardData) else self.data.channels
+        return channels, *self.data.size
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, every default spelled out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class Recipe(BaseRecipe):
+    """One training run of a denoiser, whole."""
+
+    task: Literal["denoiser"] = "denoiser"
     process: Annotated[AnyProcess, Discriminator("name")]
     model: Model = UNetModel()
     forcing: ForcingSettings | None = None
     loss: LossSettings = LossSettings()
     regularizer: RegularizerSettings | None = None
+    alignment: AlignmentSettings | None = None
     optimizer: OptimizerSettings = OptimizerSettings()
     training: TrainingSettings = TrainingSettings()
     sampling: SamplingSettings = SamplingSettings()
@@ -54,30 +78,38 @@ class Recipe(Settings):
         self._check_sides()
         self._check_labels()
         self._check_guidance()
-        batch, parts = self.training.batch_size, self.training.accumulate
-        if batch % parts:
-            raise ValueError(f"training.batch_size {batch} must be a multiple of training.accumulate, {parts}")
+        self._check_alignment()
+        _check_parts(self.training)
         return self
 
     def _check_sides(self) -> None:
-        if self.model.pretrained is not None or isinstance(self.model, JiTModel):
+        if isinstance(self.model, DiTModel) and self.sample_shape[1] != self.sample_shape[2]:
+            raise ValueError(
+                f"dit takes squares, and the data are {self.sample_shape[1]} x {self.sample_shape[2]}: set model.name "
+                "to jit (with a patch_size of 1 or 2 for latents)"
+            )
+        if self.model.pretrained is not None or isinstance(self.model, JiTModel | DiTModel):
             return
         unet = isinstance(self.model, UNetModel)
         halvings = len(self.model.block_out_channels if isinstance(self.model, UNetModel) else self.model.channel_mult)
-        if self.data.resolution % 2 ** (halvings - 1):
+        sides = self.sample_shape[1:]
+        if any(side % 2 ** (halvings - 1) for side in sides):
+            latents = isinstance(self.data, LatentsData)
+            where = "data.shape" if latents else "data.resolution"
+            got = sides[0] if sides[0] == sides[1] else sides
             raise ValueError(
-                f"data.resolution {self.data.resolution} must be divisible by {2 ** (halvings - 1)}, since the U-Net "
+                f"{where} {got} must be divisible by {2 ** (halvings - 1)}, since the U-Net "
                 f"halves it {halvings - 1} times ({'block_out_channels' if unet else 'channel_mult'})"
             )
 
     def _check_labels(self) -> None:
-        labelled = (isinstance(self.data, ImagesData) and self.data.labels != "none") or (
+        labelled = (isinstance(self.data, ImagesData | LatentsData) and self.data.labels != "none") or (
             isinstance(self.data, HubData) and self.data.label_column is not None
         )
         if self.model.class_conditional and not labelled:
             raise ValueError(
-                "model.class_conditional needs labels: set data.labels to json (a zip's dataset.json) or folder, or "
-                "data.label_column of a hub data set"
+                "model.class_conditional needs labels: set data.labels to json (a zip's dataset.json) or folder, to "
+                "stored for latents, or data.label_column of a hub data set"
             )
         if self.model.label_dropout and not self.model.class_conditional:
             raise ValueError(
@@ -100,18 +132,74 @@ class Recipe(Settings):
                 "model.class_conditional to true and model.label_dropout to 0.1, or sampling.guidance to null"
             )
 
-    @property
-    def sample_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one sample."""
-        channels = 1 if isinstance(self.data, CheckerboardData) else self.data.channels
-        return channels, self.data.resolution, self.data.resolution
+    def _check_alignment(self) -> None:
+        if self.alignment is None:
+            return
+        if not isinstance(self.model, JiTModel | DiTModel):
+            raise ValueError("alignment needs a transformer, whose tokens it compares: set model.name to dit or jit")
+        if self.alignment.stored and not isinstance(self.data, LatentsData):
+            raise ValueError("alignment.teachers: features are stored with latents alone; name the teacher itself")
+        if self.training.sharding != "none":
+            raise ValueError("alignment does not work with training.sharding 'fsdp': set sharding to none")
 
-    def to_yaml(self) -> str:
-        """The resolved recipe, every default spelled out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+class AutoencoderRecipe(BaseRecipe):
+    """One training run of an autoencoder, whole."""
+
+    task: Literal["autoencoder"]
+    data: Annotated[ImagesData | HubData, Discriminator("name")]
+    model: AutoencoderKLModel = AutoencoderKLModel()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "AutoencoderRecipe":
+        if self.data.augment is not None:
+            raise ValueError("data.augment is for denoisers that are told of it: set it to null")
+        if self.training.sharding != "none":
+            raise ValueError("an autoencoder is not divided among processes: set training.sharding to none")
+        if self.model.pretrained is None:
+            factor = 2 ** (len(self.model.block_out_channels) - 1)
+            if any(side % factor for side in self.data.size):
+                raise ValueError(
+                    f"data.resolution {self.data.resolution} must be divisible by {factor}, since the autoencoder "
+                    "halves it that often (block_out_channels)"
+                )
+        _check_parts(self.training)
+        return self
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def _check_parts(training: TrainingSettings) -> None:
+    batch, parts = training.batch_size, training.accumulate
+    if batch % parts:
+        raise ValueError(f"training.batch_size {batch} must be a multiple of training.accumulate, {parts}")
+
+
+AnyRecipe = Recipe | AutoencoderRecipe
+_TASKS: dict[str, type[Recipe] | type[AutoencoderRecipe]] = {"denoiser": Recipe, "autoencoder": AutoencoderRecipe}
+
+
+def denoiser_recipe(recipe: AnyRecipe, purpose: str) -> Recipe:
+    """The recipe, where it is a denoiser's.
+
+    Args:
+        recipe: any recipe.
+        purpose: what a denoiser is needed for, in words.
+
+    Raises:
+        RecipeError: if it is an autoencoder's.
+
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    raise RecipeError(
+        f"{purpose} needs a denoiser, and {recipe.name!r} trains an autoencoder: look at one with `passband inspect`, "
+        "or write its latents with `passband encode` and train on them"
+    )
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     r"""Read a recipe and apply dotted overrides such as `optimizer.lr=1e-4` or `regularizer=null`.
 
     Args:
@@ -141,15 +229,20 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return make_recipe(read_settings(file, [parse_override(text) for text in overrides]), source=str(path))
 
 
-def make_recipe(values: dict[str, Any], source: str = "the recipe") -> Recipe:
-    """Validate plain values as a recipe.
+def make_recipe(values: dict[str, Any], source: str = "the recipe") -> AnyRecipe:
+    """Validate plain values as a recipe of their `task`: `denoiser`, the default, or `autoencoder`.
 
     Raises:
         RecipeError: with one line per fault.
 
     """
+    task = values.get("task", "denoiser")
     try:
-        return Recipe.model_validate(values)
+        check_choice("task", task, _TASKS)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{source} is not valid:\n  task: {error}") from error
+    try:
+        return _TASKS[task].model_validate(values)
     except ValidationError as error:
         raise invalid(source, error, values) from error
 

@@ -103,6 +103,8 @@ class Drawing:
         lacking = ranks.first(missing(folder, seeds))
         batches = [batch for batch in split(seeds, self.batch_size) if lacking.intersection(batch)]
         self.found.model.to(ranks.device)
+        if self.found.decode is not None:
+            self.found.decode.to(ranks.device)
         done = len(seeds) - len(lacking)
         for turn in range(0, len(batches), ranks.count):
             if on_drawn is not None:
@@ -121,7 +123,7 @@ class Drawing:
     def _draw(self, seeds: Sequence[int], lacking: set[int], device: torch.device, folder: Path) -> list[int]:
         """Draw a batch and write what lacks; or nothing, where samples are not finite: their seeds."""
         found = self.found
-        images = sample(
+        drawn = sample(
             found.model,
             found.process,
             found.sample_shape,
@@ -130,7 +132,8 @@ class Drawing:
             unforced_ok=found.forcing is None,  # as it was restored: without a recorded one on insistence alone
             **self.settings,
             **sampling_options(found.model, found.sampling, seeds, found.num_classes, device),
-        ).cpu()
+        )
+        images = (drawn if found.decode is None else found.decode(drawn)).cpu()
         bad = [seed for seed, image in zip(seeds, images, strict=True) if not bool(torch.isfinite(image).all())]
         for seed, image in zip(seeds, images, strict=True):
             if seed in lacking and not bad:

@@ -32,7 +32,7 @@ from passband.training.draw import Drawing, missing, read_sample
 from passband.training.measure import Features, Measured, measure
 from passband.training.ranks import Ranks
 from passband.training.restore import Restored, guided, restore
-from passband.training.sections import AnyData, CheckerboardData, ImagesData, PowerLawData, Settings
+from passband.training.sections import AnyData, CheckerboardData, HubData, ImagesData, PowerLawData, Settings
 
 MetricName = Literal["frechet", "kid", "precision_recall", "inception_score", "lsd"]
 
@@ -150,14 +150,14 @@ class Evaluator:
         report = on_progress or (lambda *_: None)
         extractors = self.extractors
         kind = json.dumps(
-            [found.sample_shape, None if found.recipe is None else found.recipe.data.model_dump(mode="json")]
+            [found.image_shape, None if found.recipe is None else found.recipe.data.model_dump(mode="json")]
         )
         if kind not in self._real:
             self._real[kind] = self._measured_real(found, run, report)
         real = self._real[kind]
         drawing.draw(out / "samples", seeds, ranks, lambda done, total: report("drawing samples", done, total))
         fake = self._measure(
-            "fake", lambda i: read_sample(out / "samples", seeds[i], found.sample_shape[0]), len(seeds), report
+            "fake", lambda i: read_sample(out / "samples", seeds[i], found.image_shape[0]), len(seeds), report
         )
         results: dict[str, Any] = {}
         if ranks.is_first:
@@ -282,25 +282,48 @@ def real_images(found: Restored, settings: EvaluationSettings) -> RealImages:
         FileNotFoundError, ValueError: if they cannot be read, or have another size.
 
     """
-    channels, side, _ = found.sample_shape
-    recipe = None if found.recipe is None else found.recipe.data
+    channels, height, width = found.image_shape
+    data = _image_data(found)
     if settings.real is not None:
-        crop = getattr(recipe, "crop", "center")
-        folder = ImageFolder(settings.real, side, crop=crop, channels=channels, limit=settings.limit)
-        return RealImages(folder, str(settings.real), {"resolution": side, "crop": crop, "channels": channels})
-    if recipe is None:
+        crop, resolution = getattr(data, "crop", "center"), height if height == width else (height, width)
+        folder = ImageFolder(settings.real, resolution, crop=crop, channels=channels, limit=settings.limit)
+        return RealImages(folder, str(settings.real), {"resolution": resolution, "crop": crop, "channels": channels})
+    if data is None:
         raise RecipeError("this network has no recipe that names its data: give the real images with --real")
-    data = _held_out(recipe, settings)
-    facts = data.model_dump(mode="json", exclude={"path", "flip", "augment", "labels", "strict", "workers"})
-    return RealImages(build_dataset(data), str(getattr(data, "path", data.name)), facts, settings.limit)
+    return held_out_images(data, settings.limit, settings.count)
 
 
-def _held_out(data: AnyData, settings: EvaluationSettings) -> AnyData:
+def _image_data(found: Restored) -> AnyData | None:
+    """The settings that made the images a network was trained on: of a network on latents, those that were encoded."""
+    if found.decode is not None:
+        return found.decode.data
+    return None if found.recipe is None else found.recipe.data
+
+
+def held_out_images(data: AnyData, limit: int | None, count: int = 1) -> RealImages:
+    """The images of a recipe's data that are held out of training, if any are: neither flipped nor augmented.
+
+    Args:
+        data: a recipe's section `data`.
+        limit: use this many at most.
+        count: of data that are drawn as they are needed: how many, without a limit.
+
+    Raises:
+        FileNotFoundError, ValueError: if they cannot be read.
+
+    """
+    held_out = _held_out(data, limit, count)
+    facts = held_out.model_dump(mode="json", exclude={"path", "flip", "augment", "labels", "strict", "workers"})
+    return RealImages(build_dataset(held_out), str(getattr(held_out, "path", held_out.name)), facts, limit)
+
+
+def _held_out(data: AnyData, limit: int | None, count: int) -> AnyData:
     if isinstance(data, CheckerboardData | PowerLawData):
         # Samples that training is unlikely to have seen, as many as there are samples.
-        return data.model_copy(update={"length": settings.limit or settings.count, "seed": data.seed + (1 << 20)})
+        return data.model_copy(update={"length": limit or count, "seed": data.seed + (1 << 20)})
+    assert isinstance(data, ImagesData | HubData)
     changes: dict[str, Any] = {"labels": "none"} if isinstance(data, ImagesData) else {"label_column": None}
-    changes |= {"limit": settings.limit or data.limit} | ({"subset": "eval"} if data.subset == "train" else {})
+    changes |= {"limit": limit or data.limit} | ({"subset": "eval"} if data.subset == "train" else {})
     return data.model_copy(update=changes)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from passband.process import Process
 from passband.training.batches import Batch
-from passband.training.images import draw
 
 
 class NonFiniteLossError(RuntimeError):
@@ -34,12 +33,10 @@ class LossGuard:
         self.first = torch.where(torch.isfinite(loss), self.first, self.first.clamp(max=step))
 
 
-def save_batch(batch: Batch, process: Process, seed: int, folder: Path, facts: dict[str, Any]) -> None:
-    """Write a batch as the network saw it: `batch.safetensors` (clean, noise, noisy, t, ...) and `batch.json`."""
-    noise, t = draw(process, batch, seed)
-    tensors = {"clean": batch.clean, "noise": noise, "t": t, "noisy": process.add_noise(batch.clean, noise, t)}
+def save_batch(batch: Batch, seen: Mapping[str, Tensor], folder: Path, facts: dict[str, Any]) -> None:
+    """Write a batch as the network saw it: `batch.safetensors` (clean, noise, ...) and `batch.json`."""
     named = {"positions": batch.positions, "classes": batch.classes, "augment_labels": batch.augment_labels}
-    tensors |= {name: value for name, value in named.items() if value is not None}
+    tensors = {**seen, **{name: value for name, value in named.items() if value is not None}}
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, folder / "batch.safetensors")
     (folder / "batch.json").write_text(json.dumps(facts, indent=1))

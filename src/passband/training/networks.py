@@ -63,11 +63,12 @@ def load_network(folder: Path) -> nn.Module:
         raise FileNotFoundError(
             f"there is no saved network at {str(folder)!r}: expected a folder with config.json and *.safetensors{hint}"
         )
-    if _class_name(folder / "config.json") != "UNet2DModel":
+    name = _class_name(folder / "config.json")
+    if name not in _OF_DIFFUSERS:
         return load_model(folder)
-    diffusers = import_extra("diffusers", "train")
+    kind: Any = getattr(import_extra("diffusers", "train"), str(name))
     with expecting_forcing():
-        network, found = diffusers.UNet2DModel.from_pretrained(
+        network, found = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     if found["missing_keys"]:
@@ -75,7 +76,11 @@ def load_network(folder: Path) -> nn.Module:
             f"the network at {str(folder)!r} lacks the weights {sorted(found['missing_keys'])[:3]} and more"
         )
     assert isinstance(network, nn.Module)
-    return network
+    return family_of(network).prepared(network)
+
+
+#: The classes of networks that diffusers loads.
+_OF_DIFFUSERS = ("UNet2DModel", "DiTTransformer2DModel")
 
 
 def _class_name(file: Path) -> object:

@@ -9,15 +9,18 @@ from torch import nn
 
 from passband._checks import check_choice, nearest
 from passband.forcing import SpectralForcing, attached, recorded
+from passband.integrations.autoencoder import Autoencoder
+from passband.integrations.autoencoder import load_network as load_autoencoder
 from passband.models import JiT
 from passband.process import Process
 from passband.training.build import build_process
 from passband.training.checkpoint import CheckpointError, checkpoint_folder, checkpoints, torn
-from passband.training.config import Recipe, load_recipe
+from passband.training.config import Recipe, denoiser_recipe, load_recipe
+from passband.training.decode import AUTOENCODER, LATENTS, LatentDecoder, latent_decoder
 from passband.training.families import family_named
 from passband.training.networks import data_classes, load_network, network_shape
 from passband.training.run_folder import RunFolder
-from passband.training.sections import AnyProcess, GuidanceSettings, SamplingSettings, knows_no_class
+from passband.training.sections import AnyProcess, GuidanceSettings, LatentsData, SamplingSettings, knows_no_class
 
 _PROCESS: TypeAdapter[AnyProcess] = TypeAdapter(Annotated[AnyProcess, Discriminator("name")])
 
@@ -33,12 +36,13 @@ class Restored(NamedTuple):
         model: the network, in evaluation mode.
         process: its process.
         sampling: how the recipe draws samples; EDM's sampler for an imported network.
-        sample_shape: (channels, height, width) of a sample.
+        sample_shape: (channels, height, width) of a sample; of a latent, for a network that draws latents.
         num_classes: classes that it is given, 0 without.
         step: the checkpoint's step, 0 for an imported network.
         recipe: the run's recipe, None for an imported network.
         weights: whose they are: `ema`, another average's name, or `last`.
         forcing: the Spectral Forcing that is attached to the network, None without.
+        decode: from samples to images, for a network that draws latents; None where the samples are images.
 
     """
 
@@ -51,6 +55,12 @@ class Restored(NamedTuple):
     recipe: Recipe | None
     weights: str = "ema"
     forcing: dict[str, Any] | None = None
+    decode: LatentDecoder | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of a sample as an image."""
+        return self.sample_shape if self.decode is None else self.decode.image_shape
 
 
 def restore(
@@ -67,8 +77,8 @@ def restore(
         insist: take a network with another forcing than it was trained with.
 
     Raises:
-        RecipeError: if root is no run folder.
-        CheckpointError: if there is no such checkpoint, or it cannot be read.
+        RecipeError: if root is no run folder, or an autoencoder's.
+        CheckpointError: if there is no such checkpoint, or it cannot be read; nor the autoencoder of its latents.
         ValueError: if the forcing is unknown, or not the recorded one and insist is off.
 
     """
@@ -126,6 +136,52 @@ def guided(found: Restored, scale: float | None) -> Restored:
     return found._replace(sampling=found.sampling.model_copy(update={"guidance": guidance}))
 
 
+def find_autoencoder(path: str | Path, *, step: int | None = None, weights: str = "ema") -> Autoencoder:
+    """An autoencoder in evaluation mode: that of a training run, of encoded latents, or one that diffusers saved.
+
+    Args:
+        path: the folder of a run that trained an autoencoder, of latents that `passband encode` wrote, of a saved
+            `AutoencoderKL`, or of a saved pipeline.
+        step: of a run: the checkpoint's step; default: the newest.
+        weights: of a run: `ema`, another of its averages, or `last` for those of the last step.
+
+    Raises:
+        CheckpointError: if a run has no such checkpoint, or it cannot be read.
+        OSError: if there is no saved autoencoder at path.
+        ValueError: if the run trained a denoiser, the network is of another kind, or a step or weights are asked of a
+            folder that is no run's.
+
+    """
+    root = Path(path)
+    if (root / "recipe.yaml").is_file():
+        return _trained_autoencoder(root, step, weights)
+    if step is not None or weights != "ema":
+        raise ValueError(
+            f"a checkpoint's step and weights belong to a run's folder, and {str(path)!r} is none (it holds no "
+            "recipe.yaml): leave them out"
+        )
+    encoded = (root / LATENTS).is_file() and (root / AUTOENCODER).is_dir()
+    network = load_autoencoder(root / AUTOENCODER if encoded else root)
+    return Autoencoder(network.eval(), root.resolve().name)
+
+
+def _trained_autoencoder(root: Path, step: int | None, weights: str) -> Autoencoder:
+    """The autoencoder of a run's checkpoint."""
+    folder = RunFolder(root)
+    recipe = folder.recipe()
+    if isinstance(recipe, Recipe):
+        own = root / AUTOENCODER
+        hint = f"; the autoencoder of its latents is in {str(own)!r}" if own.is_dir() else ""
+        raise ValueError(f"{str(root)!r} is the run of a denoiser, and an autoencoder is needed{hint}")
+    checkpoint = checkpoint_folder(folder.checkpoints, _step(folder.checkpoints, step))
+    place = _weights(checkpoint, "vae", weights)
+    try:
+        network = load_autoencoder(place)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"the weights in {str(place)!r} cannot be read: {error}") from error
+    return Autoencoder(network.eval(), recipe.name)
+
+
 def _in_words(forcing: dict[str, Any] | None) -> str:
     return "without Spectral Forcing" if forcing is None else f"with Spectral Forcing {json.dumps(forcing)}"
 
@@ -137,16 +193,23 @@ def _found(root: Path, step: int | None, weights: str) -> Restored:
             raise CheckpointError(f"{str(root)!r} holds one set of weights, got {weights!r}: leave --weights out")
         return _imported(root)
     folder = RunFolder(root)
-    recipe = folder.recipe()
+    recipe = denoiser_recipe(folder.recipe(), "drawing samples")
     step = _step(folder.checkpoints, step)
-    model = _load(_weights(checkpoint_folder(folder.checkpoints, step), recipe, weights))
-    process, classes = build_process(recipe.process), data_classes(model, recipe.model)
-    return Restored(model.eval(), process, recipe.sampling, recipe.sample_shape, classes, step, recipe, weights)
-
-
-def _weights(checkpoint: Path, recipe: Recipe, weights: str) -> Path:
-    """The folder of the weights in a checkpoint."""
     last = family_named(recipe.model).folder
+    model = _load(_weights(checkpoint_folder(folder.checkpoints, step), last, weights))
+    return _restored(root, model, build_process(recipe.process), recipe, step)._replace(weights=weights)
+
+
+def _restored(root: Path, model: nn.Module, process: Process, recipe: Recipe, step: int) -> Restored:
+    """A network as its recipe describes it."""
+    decode = latent_decoder(root / AUTOENCODER) if isinstance(recipe.data, LatentsData) else None
+    classes = data_classes(model, recipe.model)
+    shape = recipe.sample_shape
+    return Restored(model.eval(), process, recipe.sampling, shape, classes, step, recipe, decode=decode)
+
+
+def _weights(checkpoint: Path, last: str, weights: str) -> Path:
+    """The folder of the weights in a checkpoint, in which those of the last step have a name of their own."""
     averages = sorted(found.name for found in checkpoint.glob("*/") if found.name != last)
     if weights != "last" and weights not in averages:
         raise CheckpointError(
@@ -161,9 +224,8 @@ def _imported(root: Path) -> Restored:
     settings = read_process(root / "process.json")
     process = build_process(settings)
     if (root / "recipe.yaml").is_file():  # of an average that was put together after training
-        recipe = load_recipe(root / "recipe.yaml")
-        classes = data_classes(model, recipe.model)
-        return Restored(model.eval(), process, recipe.sampling, recipe.sample_shape, classes, 0, recipe)
+        recipe = denoiser_recipe(load_recipe(root / "recipe.yaml"), "drawing samples")
+        return _restored(root, model, process, recipe, 0)
     shape, classes = network_shape(model), data_classes(model, None)
     return Restored(model.eval(), process, _published_sampling(model, shape, classes), shape, classes, 0, None)
 

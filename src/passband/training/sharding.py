@@ -175,6 +175,9 @@ def blocks(network: nn.Module) -> list[nn.Module]:
     """
     lists = [child for child in network.children() if isinstance(child, nn.ModuleList | nn.ModuleDict)]
     found = [block for members in lists for block in members.children() if any(True for _ in block.parameters())]
+    if any(kind.__name__ == "DiTTransformer2DModel" for kind in type(network).__mro__):
+        # It asks its first block for the embedding of time and class once more, outside the block's own forward.
+        found = [block for block in found if block is not network.transformer_blocks[0]]  # type: ignore[index]
     if not found:
         raise RecipeError(
             f"training.sharding 'fsdp' divides a network by its blocks (nn.ModuleList or nn.ModuleDict), and "

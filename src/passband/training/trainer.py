@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
-from torch.optim import AdamW
 from torch.utils.data import Dataset
 
 from passband import __version__
@@ -17,10 +17,9 @@ from passband._files import write_file
 from passband._seeds import seed_for
 from passband.data import Augment, ImageSamples, SampleOrder, from_uint8, save_image
 from passband.reports import image_mosaic
-from passband.sampling import sample
 from passband.training.averages import power_name, profiles
 from passband.training.batches import Batch, batches, check_divides
-from passband.training.build import build_dataset
+from passband.training.build import build_dataset, reading_of
 from passband.training.checkpoint import (
     CheckpointError,
     checkpoints,
@@ -30,20 +29,16 @@ from passband.training.checkpoint import (
     save_state,
     write_checkpoint,
 )
-from passband.training.conditioning import Conditioner, sampling_options
-from passband.training.config import Recipe, RecipeError
+from passband.training.config import AnyRecipe
 from passband.training.ema import WeightAverage
-from passband.training.families import family_named
-from passband.training.fit import check_network, fitting_parts
 from passband.training.guard import LossGuard, NonFiniteLossError, save_batch
-from passband.training.images import Losses, denoising_loss
 from passband.training.interrupt import TrainingInterrupted, stop_requested
 from passband.training.journal import Journal, OnLog
 from passband.training.launch import launch
-from passband.training.networks import build_network, data_classes
+from passband.training.learner import Learner
 from passband.training.run_folder import RunFolder, snapshot_name
-from passband.training.schedule import learning_rate
-from passband.training.sharding import Sharding, check_sharding
+from passband.training.task import Task, Turn
+from passband.training.tasks import build_task, check_task, reads_images
 
 
 class Trainer:
@@ -66,35 +61,15 @@ class Trainer:
 
     """
 
-    def __init__(self, recipe: Recipe, root: str | Path, *, resume: bool = False) -> None:
+    def __init__(self, recipe: AnyRecipe, root: str | Path, *, resume: bool = False) -> None:
         self.recipe = recipe
         self.folder = RunFolder(Path(root))
-        self.process, self.regularizer, forcing = fitting_parts(recipe)
-        check_sharding(recipe)
+        check_task(recipe)
         self.accelerator = launch(recipe, self.folder)
         check_divides(recipe.training.batch_size, self.accelerator.num_processes, recipe.training.accumulate)
-        self.dataset: Dataset[Tensor] = build_dataset(recipe.data)
-        classes = self.dataset.num_classes if isinstance(self.dataset, ImageSamples) else 0
-        seed = recipe.training.seed
-        if recipe.model.class_conditional and not classes:
-            raise RecipeError("model.class_conditional needs labels, and the data has none: its dataset.json says null")
-        network = build_network(
-            recipe.model, recipe.sample_shape, seed_for(seed, 0, "model"), classes, self.process.heads
-        )
-        check_network(recipe, network, self.process)
-        if forcing is not None:
-            forcing.attach(network)
-        if recipe.training.channels_last:
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._sharding = Sharding(network, self.accelerator, recipe.training.sharding == "fsdp")
-        network = self._sharding.place(network)
-        settings = recipe.optimizer
-        optimizer = AdamW(
-            network.parameters(), settings.lr, settings.betas, settings.eps, weight_decay=settings.weight_decay
-        )
-        self.model, self.optimizer = self._sharding.prepare(network, optimizer)
-        self._forward = torch.compile(self.model) if recipe.training.compile else self.model
-        self._conditioner = Conditioner.of(self.network, recipe.model.label_dropout, seed)
+        self.dataset: Dataset[Any] = build_dataset(recipe.data, images=reads_images(recipe))
+        self.task: Task = build_task(recipe, self.accelerator, self.dataset)
+        self._sharding = self.task.main.sharding
         self.averages = {
             name: WeightAverage(self.network, profile, self._sharding.copy)
             for name, profile in profiles(recipe).items()
@@ -115,9 +90,7 @@ class Trainer:
     @property
     def network(self) -> nn.Module:
         """The network itself, without Accelerate's wrapping."""
-        found = self.accelerator.unwrap_model(self.model)
-        assert isinstance(found, nn.Module)
-        return found
+        return self.task.network
 
     @property
     def averaged(self) -> nn.Module:
@@ -160,7 +133,7 @@ class Trainer:
                     raise TrainingInterrupted(f"stopped at step {self.step} and saved")
 
     def save(self) -> None:
-        """Write a checkpoint: `unet` (or `transformer`) and `ema` as their library saves them, and what resuming needs.
+        """Write a checkpoint: the network and its averages as their library saves them, and what resuming needs.
 
         Raises:
             NonFiniteLossError: instead of saving weights that are not finite or that a non-finite loss may have spoilt.
@@ -169,7 +142,7 @@ class Trainer:
         """
         self._check_finite()
         self._check_weights()
-        named = {self._weights: self.network} | {name: average.module for name, average in self.averages.items()}
+        named = {self.task.folder: self.network} | {name: average.module for name, average in self.averages.items()}
         networks = {name: self._sharding.whole(network) for name, network in named.items()}
         state = self._state()
         failure = self._write_checkpoint(networks, state) if self.accelerator.is_main_process else None
@@ -177,28 +150,16 @@ class Trainer:
             # In every process, or the others would wait for the main one.
             raise failure or CheckpointError("the main process could not write the checkpoint; its own error says why")
 
-    @torch.no_grad()
     def sample(self, seeds: range, *, averaged: bool = True) -> Tensor:
         """Draw samples with the recipe's settings, from the averaged weights unless told otherwise.
 
-        With `training.sharding` every process must call it, with the same seeds, and gets the same samples.
+        Of an autoencoder: the images of these numbers, each followed by its reconstruction. With `training.sharding`
+        every process must call it, with the same seeds, and gets the same samples.
         """
-        settings = self.recipe.sampling
         model = self.averaged if averaged else self.network
         was_training = model.training
         model.eval()
-        drawn = sample(
-            model,
-            self.process,
-            self.recipe.sample_shape,
-            seeds=seeds,
-            steps=settings.steps,
-            solver=settings.solver,
-            spacing=settings.spacing,
-            clip=settings.clip,
-            device=self.accelerator.device,
-            **sampling_options(self.network, settings, seeds, self._classes, self.accelerator.device),
-        )
+        drawn = self.task.draw(model, seeds)
         model.train(was_training)
         return drawn
 
@@ -206,8 +167,7 @@ class Trainer:
         """Write a grid of samples of this step into the run's folder, and show it on the trackers."""
         if not (self.accelerator.is_main_process or self._sharding.active):
             return
-        settings = self.recipe.sampling
-        drawn = self.sample(range(settings.seed, settings.seed + settings.count))
+        drawn = self.sample(self.task.shown_seeds)
         if self.accelerator.is_main_process:
             mosaic = image_mosaic(drawn)
             grid = from_uint8(torch.from_numpy(mosaic).permute(2, 0, 1))
@@ -223,6 +183,8 @@ class Trainer:
         def write(folder: Path) -> None:
             for name, network in networks.items():
                 _save_network(network, folder / name)
+            for name, module in self.task.beside.items():
+                save_file(module.state_dict(), folder / f"{name}.safetensors")
             save_state(state, folder, "state")
 
         try:
@@ -235,10 +197,6 @@ class Trainer:
     def _is_due(self, every: int | None) -> bool:
         return every is not None and self.step % every == 0
 
-    @property
-    def _classes(self) -> int:
-        return data_classes(self.network, self.recipe.model)
-
     def _batches(self, start: int, stop: int, *, everything: bool = False) -> Iterator[Batch]:
         """This process' parts of each batch; whole batches on request."""
         data, settings, accelerator = self.recipe.data, self.recipe.training, self.accelerator
@@ -248,7 +206,7 @@ class Trainer:
             stop,
             settings.batch_size,
             settings.seed,
-            flip=data.flip,
+            reading=reading_of(self.recipe),
             workers=0 if everything else data.workers,
             rank=0 if everything else accelerator.process_index,
             world_size=1 if everything else accelerator.num_processes,
@@ -270,48 +228,32 @@ class Trainer:
             yield [next(found) for _ in range(self.recipe.training.accumulate)]
 
     def _update(self, parts: list[Batch]) -> dict[str, Tensor]:
-        """One step of the optimizer; the means of the loss terms over its parts."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe.optimizer, self.step)
-        self.model.train()
-        terms = [self._accumulate(batch, len(parts), last=batch is parts[-1]) for batch in parts]
-        if self.recipe.optimizer.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        """One step of each optimizer; the means of the loss terms over its parts."""
+        terms: dict[str, Tensor] = {}
+        for turn in self.task.turns(self.step):
+            terms |= self._play(turn, parts)
         size = self.recipe.training.batch_size
         for average in self.averages.values():
             average.update(self.network, self.step * size, size)
+        return terms
+
+    def _play(self, turn: Turn, parts: list[Batch]) -> dict[str, Tensor]:
+        turn.learner.model.train()
+        terms = [self._accumulate(turn, batch, len(parts), last=batch is parts[-1]) for batch in parts]
+        turn.learner.step(self.step)
         return {name: torch.stack([found[name] for found in terms]).mean() for name in terms[0]}
 
-    def _accumulate(self, batch: Batch, parts: int, *, last: bool) -> dict[str, Tensor]:
+    def _accumulate(self, turn: Turn, batch: Batch, parts: int, *, last: bool) -> dict[str, Tensor]:
         """Add the gradient of one part; its loss terms."""
-        seed = self.recipe.training.seed
         # Dropout draws from the global generator.
-        torch.manual_seed(seed_for(seed, int(batch.positions[0]), "network"))
-        alone: AbstractContextManager[Any] = nullcontext() if last else self.accelerator.no_sync(self.model)
+        torch.manual_seed(seed_for(self.recipe.training.seed, int(batch.positions[0]), "network"))
+        alone: AbstractContextManager[Any] = nullcontext() if last else self.accelerator.no_sync(turn.learner.model)
         with alone:
             with self.accelerator.autocast():
-                space = self.recipe.loss.space
-                losses = denoising_loss(
-                    self._forward,
-                    self.process,
-                    self.regularizer,
-                    batch,
-                    seed,
-                    self._conditioner(batch),
-                    None if space == "prediction" else space,
-                )
-            self._guard.note(losses.total.detach(), self.step + 1)
-            self.accelerator.backward(losses.total / parts)
-        return self._terms(losses)
-
-    def _terms(self, losses: Losses) -> dict[str, Tensor]:
-        found = {"base": losses.base.detach()}
-        if self.regularizer is not None and losses.spectral is not None:
-            found["spectral"] = losses.spectral.detach()
-            found |= {f"spectral/{name}": value for name, value in self.regularizer.terms.items() if name != "total"}
-        return {name: value.float() for name, value in found.items()}
+                objective = turn.objective(batch)
+            self._guard.note(objective.total.detach(), self.step + 1)
+            self.accelerator.backward(objective.total / parts)
+        return {name: value.float() for name, value in objective.terms.items()}
 
     def _all_stop(self, asked: bool) -> bool:
         """Whether to stop now. Several processes agree on it where they look at the losses anyway."""
@@ -333,11 +275,12 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """A finite loss may have a gradient that is not."""
-        bad = self._sharding.not_finite(self.network)
-        if bad:
-            raise self._diverged(
-                f"{len(bad)} of the network's weights became NaN or infinite, {bad[0]} first", self.step
-            )
+        for name, learner in self.task.learners.items():
+            bad = learner.sharding.not_finite(learner.network)
+            if bad:
+                raise self._diverged(
+                    f"{len(bad)} of the {name}'s weights became NaN or infinite, {bad[0]} first", self.step
+                )
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:
         steps = [found for found, _ in checkpoints(self.folder.checkpoints)]
@@ -360,7 +303,7 @@ class Trainer:
         if isinstance(self.dataset, ImageSamples):
             order = SampleOrder(len(self.dataset), self.recipe.training.seed)
             facts["files"] = [self.dataset.origin(order.index(int(p))) for p in batch.positions]
-        save_batch(batch, self.process, self.recipe.training.seed, folder, facts)
+        save_batch(batch, self.task.as_seen(batch), folder, facts)
 
     def _log(self, losses: dict[str, Tensor], on_log: OnLog | None) -> None:
         """The only look at a loss's value in the loop: means over the whole batch."""
@@ -384,19 +327,20 @@ class Trainer:
                 state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
                 write_file(self.folder.snapshots / snapshot_name(self.step, std), save(state))
 
-    @property
-    def _weights(self) -> str:
-        """The name of the network's folder in a checkpoint."""
-        return family_named(self.recipe.model).folder
-
     def _state(self) -> dict[str, object]:
         scaler = self.accelerator.scaler
         return {
             "passband": __version__,
             "step": self.step,
-            "optimizer": self._sharding.whole_state(self.optimizer),
+            "optimizer": self.task.main.state(),
+            "optimizers": {name: learner.state() for name, learner in self._others.items()},
             "scaler": None if scaler is None else scaler.state_dict(),
         }
+
+    @property
+    def _others(self) -> dict[str, Learner]:
+        """All learners but the main one."""
+        return {name: learner for name, learner in self.task.learners.items() if learner is not self.task.main}
 
     def _load_latest(self) -> None:
         latest = self.folder.latest()
@@ -405,14 +349,17 @@ class Trainer:
         step, folder = latest
         state = load_state(folder, "state")
         try:
-            self._sharding.load(self.network, folder / self._weights)
+            self._sharding.load(self.network, folder / self.task.folder)
             for name, average in self.averages.items():
                 self._sharding.load(average.module, folder / name)
-            self._sharding.load_state(self.optimizer, state["optimizer"])
-            _lay_out(self.optimizer)
+            for name, module in self.task.beside.items():
+                module.load_state_dict(load_file(folder / f"{name}.safetensors"))
+            self.task.main.load_state(state["optimizer"])
+            for name, learner in self._others.items():
+                learner.load_state(state["optimizers"][name])
             if state["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             raise damaged(folder, error) from error
         self.step = step
 
@@ -423,14 +370,6 @@ class Trainer:
                 f"the processes would resume from different steps, {found}: the run's folder {str(self.folder.root)!r} "
                 "must lie on a file system that all machines share"
             )
-
-
-def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Give the state its parameters' memory layout (channels_last), as a fresh one has: another makes steps slow."""
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _save_network(network: Any, folder: Path) -> None:

@@ -1,0 +1,165 @@
+"""The task of training a denoiser: on pixels or latents, with a spectral term, forcing, and alignment."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from passband._seeds import seed_for
+from passband.sampling import sample
+from passband.training.alignment import AlignedDenoiser, Teachers, build_alignment
+from passband.training.batches import Batch
+from passband.training.build import classes_of
+from passband.training.conditioning import Conditioner, sampling_options
+from passband.training.config import Recipe, RecipeError
+from passband.training.families import family_named
+from passband.training.fit import check_network, fitting_parts
+from passband.training.images import denoising_loss, draw
+from passband.training.learner import Learner
+from passband.training.networks import build_network, data_classes
+from passband.training.sharding import check_sharding
+from passband.training.task import Objective, Task, Turn
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class DenoiserTask(Task):
+    """A network that predicts what its process asks for.
+
+    Args:
+        recipe: the recipe.
+        accelerator: the run's.
+        dataset: its data.
+
+    Attributes:
+        process: the process.
+        regularizer: the spectral term, None without.
+
+    Raises:
+        RecipeError: if the recipe's parts do not fit each other or the data.
+        ValueError, OSError: if a pretrained network cannot be used.
+
+    """
+
+    shown = ("base", "spectral", "alignment")
+
+    def __init__(self, recipe: Recipe, accelerator: "Accelerator", dataset: Dataset[Any]) -> None:
+        self.recipe, self.accelerator = recipe, accelerator
+        self.folder = family_named(recipe.model).folder
+        self.process, self.regularizer, forcing = fitting_parts(recipe)
+        check_sharding(recipe)
+        network = self._build(classes_of(dataset))
+        if forcing is not None:
+            forcing.attach(network)
+        self._teachers: Teachers | None = None
+        trained: nn.Module = network
+        if recipe.alignment is not None:
+            self._teachers = Teachers(recipe.alignment, accelerator.device, dataset)
+            trained = build_alignment(
+                recipe.alignment, network, self._teachers.widths, seed_for(recipe.training.seed, 0, "alignment")
+            )
+        if recipe.training.channels_last:
+            trained = trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        learner = Learner(trained, accelerator, recipe.optimizer, shards=recipe.training.sharding == "fsdp")
+        self.learners = {"network": learner}
+        self._forward = torch.compile(learner.model) if recipe.training.compile else learner.model
+        self._conditioner = Conditioner.of(self.network, recipe.model.label_dropout, recipe.training.seed)
+
+    def _build(self, classes: int) -> nn.Module:
+        recipe = self.recipe
+        if recipe.model.class_conditional and not classes:
+            raise RecipeError("model.class_conditional needs labels, and the data has none: its dataset.json says null")
+        seed = seed_for(recipe.training.seed, 0, "model")
+        network = build_network(recipe.model, recipe.sample_shape, seed, classes, self.process.heads)
+        check_network(recipe, network, self.process)
+        return network
+
+    @property
+    def network(self) -> nn.Module:
+        """See the base class."""
+        found = self.main.network
+        return found.network if isinstance(found, AlignedDenoiser) else found
+
+    @property
+    def beside(self) -> Mapping[str, nn.Module]:  # type: ignore[override]
+        """The projections of the alignment."""
+        found = self.main.network
+        return {"alignment": found.alignment} if isinstance(found, AlignedDenoiser) else {}
+
+    def turns(self, step: int) -> Sequence[Turn]:
+        """See the base class."""
+        return [Turn(self.main, lambda batch: self._objective(batch, step))]
+
+    def _objective(self, batch: Batch, step: int) -> Objective:
+        space = self.recipe.loss.space
+        projecting = None if self._teachers is None else _Projecting(self._forward)
+        losses = denoising_loss(
+            projecting or self._forward,
+            self.process,
+            self.regularizer,
+            batch,
+            self.recipe.training.seed,
+            self._conditioner(batch),
+            None if space == "prediction" else space,
+        )
+        terms = {"base": losses.base.detach()}
+        if self.regularizer is not None and losses.spectral is not None:
+            terms["spectral"] = losses.spectral.detach()
+            terms |= {f"spectral/{name}": value for name, value in self.regularizer.terms.items() if name != "total"}
+        if projecting is None:
+            return Objective(losses.total, terms)
+        alignment = self._alignment(projecting.projected, batch, step)
+        return Objective(losses.total + alignment.total, terms | alignment.terms)
+
+    def _alignment(self, projected: dict[str, Tensor], batch: Batch, step: int) -> Objective:
+        aligned = self.main.network
+        assert isinstance(aligned, AlignedDenoiser)
+        assert self._teachers is not None
+        total = aligned.alignment.compare(projected, self._teachers(batch), step)
+        terms = {f"alignment/{name}": value for name, value in aligned.alignment.terms.items() if name != "total"}
+        return Objective(total, {"alignment": total.detach(), **terms})
+
+    @torch.no_grad()
+    def draw(self, network: nn.Module, seeds: range) -> Tensor:
+        """Samples with the recipe's settings."""
+        settings = self.recipe.sampling
+        classes = data_classes(network, self.recipe.model)
+        return sample(
+            network,
+            self.process,
+            self.recipe.sample_shape,
+            seeds=seeds,
+            steps=settings.steps,
+            solver=settings.solver,
+            spacing=settings.spacing,
+            clip=settings.clip,
+            device=self.accelerator.device,
+            **sampling_options(network, settings, seeds, classes, self.accelerator.device),
+        )
+
+    @property
+    def shown_seeds(self) -> range:
+        """See the base class."""
+        settings = self.recipe.sampling
+        return range(settings.seed, settings.seed + settings.count)
+
+    def as_seen(self, batch: Batch) -> dict[str, Tensor]:
+        """See the base class."""
+        noise, t = draw(self.process, batch, self.recipe.training.seed)
+        noisy = self.process.add_noise(batch.clean, noise, t)
+        return {"clean": batch.clean, "noise": noise, "t": t, "noisy": noisy}
+
+
+class _Projecting:
+    """An aligned denoiser as a network like any other; it keeps the projected tokens of the last call."""
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        self.model = model
+        self.projected: dict[str, Tensor] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        output, self.projected = self.model(*args, **kwargs)
+        return output

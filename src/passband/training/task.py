@@ -1,0 +1,74 @@
+"""What is trained: all that the loop knows of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from passband.training.batches import Batch
+from passband.training.learner import Learner
+
+
+class Objective(NamedTuple):
+    """What a part of a batch is trained for.
+
+    Attributes:
+        total: what is minimised, a scalar.
+        terms: its terms, to be logged: scalars without gradients.
+
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class Turn(NamedTuple):
+    """One optimizer's part of a step: it steps once, after the objective of each part of the batch."""
+
+    learner: Learner
+    objective: Callable[[Batch], Objective]
+
+
+class Task(ABC):
+    """A kind of training: its networks, what each step minimises, and what there is to look at.
+
+    Attributes:
+        learners: by name; the first holds the network that is averaged.
+        beside: further modules of a checkpoint, by the names of their files.
+
+    """
+
+    #: The folder of the network in a checkpoint.
+    folder: str
+    #: The terms that a progress bar shows.
+    shown: ClassVar[tuple[str, ...]] = ("base",)
+    learners: dict[str, Learner]
+    beside: Mapping[str, nn.Module]
+
+    @property
+    def main(self) -> Learner:
+        """The learner of the network that is averaged."""
+        return next(iter(self.learners.values()))
+
+    @property
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The network that is averaged and saved as its library does."""
+
+    @abstractmethod
+    def turns(self, step: int) -> Sequence[Turn]:
+        """What step `step` does, counted from 0, optimizer by optimizer."""
+
+    @abstractmethod
+    def draw(self, network: nn.Module, seeds: range) -> Tensor:
+        """Images by a network of this kind: samples, or pictures and their reconstructions."""
+
+    @property
+    @abstractmethod
+    def shown_seeds(self) -> range:
+        """Those that the run's own pictures are drawn with."""
+
+    @abstractmethod
+    def as_seen(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch as the network saw it, to be kept for study."""
