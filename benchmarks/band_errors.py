@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from passband._files import write_file
 from passband.data import ImageFolder, from_uint8, power_law_fields, power_law_psd
 from passband.metrics import BandError, radial_bands, wiener_band_error
+from passband.process import Process
 from passband.reports.paired import Estimate, estimate, is_clear, markdown_table, paired_difference, with_error
 from passband.sampling import SampleNoise, predict
 from passband.training import Trainer
-from passband.training.config import Recipe, make_recipe
-from passband.transforms import dct
+from passband.training.build import build_process
+from passband.training.config import Recipe, denoiser_recipe, make_recipe
+from passband.transforms import dct, idct
 
 SIZE = 32
 RATIOS = (0.1, 0.3, 1.0)
@@ -83,7 +85,7 @@ def recipe(data: str, arm: str, seed: int, steps: int) -> Recipe:
             "trackers": (),
         },
     }
-    return make_recipe(settings | ARMS[arm])
+    return denoiser_recipe(make_recipe(settings | ARMS[arm]), "the benchmark")
 
 
 def held_out(data: str) -> Tensor:
@@ -105,32 +107,50 @@ def _pixels(path: Path, count: int) -> Tensor:
     return from_uint8(torch.stack([images.pixels(index) for index in range(len(images))]))
 
 
+Denoise = Callable[[Tensor, float], Tensor]
+
+
 @torch.no_grad()
-def measure(trainer: Trainer, clean: Tensor) -> list[list[float]]:
-    """Relative error of the clean estimate, (noise ratios, bands): the last weights, the same noise each time."""
-    process, network = trainer.task.process, trainer.network.eval()
+def measure(clean: Tensor, denoise: Denoise) -> list[list[float]]:
+    """Relative error of clean estimates from x + r·ε and r, (noise ratios, bands): the same noise each time."""
     noise = SampleNoise([HELD_OUT_SEED + index for index in range(len(clean))]).normal(clean.shape[1:])
     found = []
     for ratio in RATIOS:
-        t = torch.full((len(clean),), 1000 * ratio / (1 + ratio), dtype=torch.float64)
-        noisy = process.add_noise(clean, noise, t)
         errors = BandError()
-        errors.update(clean, process.clean_estimate(noisy, predict(network, process, noisy, t).float(), t))
+        errors.update(clean, denoise(clean + ratio * noise, ratio))
         found.append(errors.compute().relative.tolist())
     return found
+
+
+def by_network(network: nn.Module, process: Process) -> Denoise:
+    """The clean estimates of a network."""
+    network.eval()
+
+    def denoise(x: Tensor, ratio: float) -> Tensor:
+        t = torch.full((len(x),), 1000 * ratio / (1 + ratio), dtype=torch.float64)
+        noisy = x / (1 + ratio)  # the flow's alpha
+        return process.clean_estimate(noisy, predict(network, process, noisy, t).float(), t)
+
+    return denoise
+
+
+def by_wiener(psd: Tensor) -> Denoise:
+    """The best linear estimates for data of this mean power per DCT coefficient."""
+    return lambda x, ratio: idct(psd / (psd + ratio**2) * dct(x.double())).to(x)
 
 
 def run(data: str, arm: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
     """Train one arm, measuring at the marks."""
     begun, used = time.perf_counter(), time.process_time()
     shutil.rmtree(folder, ignore_errors=True)
-    trainer, clean = Trainer(recipe(data, arm, seed, steps), folder), held_out(data)
+    settings, clean = recipe(data, arm, seed, steps), held_out(data)
+    trainer, process = Trainer(settings, folder), build_process(settings.process)
     marks = [mark for mark in MARKS if mark < steps] + [steps]
     curves = []
     for mark in marks:
         if mark:
             trainer.train(until=mark)
-        curves.append(measure(trainer, clean))
+        curves.append(measure(clean, by_network(trainer.network, process)))
     shutil.rmtree(folder)
     seconds = {"seconds": time.perf_counter() - begun, "processor_seconds": time.process_time() - used}
     return {"data": data, "arm": arm, "seed": seed, "steps": marks, "relative": curves} | seconds
@@ -155,16 +175,22 @@ def reached(steps: list[int], errors: list[float], bar: float) -> float:
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Per data, noise ratio and band: the attainable error, and of each arm the steps half way to it and the end."""
+    """Per data, noise ratio and band: the attainable error, and of each arm the steps half way to it and the end.
+
+    Attainable is what the Wiener filter leaves on the very samples that the networks are measured on; `expected` is its
+    closed form.
+    """
     bands = radial_bands((SIZE, SIZE))
     found: dict[str, Any] = {"bands": bands, "ratios": RATIOS, "data": {}}
     for data in dict.fromkeys(entry["data"] for entry in runs):
         power = mean_power(data)
+        best = measure(held_out(data), by_wiener(power))
         found["data"][data] = {
             str(ratio): {
-                "attainable": (best := wiener_band_error(power, ratio).tolist()),
+                "attainable": best[place],
+                "expected": wiener_band_error(power, ratio).tolist(),
                 "arms": {
-                    arm: [_judged(entries, place, band, best[band]) for band in range(len(bands))]
+                    arm: [_judged(entries, place, band, best[place][band]) for band in range(len(bands))]
                     for arm, entries in _by_arm(runs, data)
                 },
             }
@@ -181,103 +207,99 @@ def _by_arm(runs: list[dict[str, Any]], data: str) -> Iterator[tuple[str, list[d
 
 
 def _judged(entries: list[dict[str, Any]], place: int, band: int, best: float) -> dict[str, Any]:
-    curves = {entry["seed"]: [row[place][band] for row in entry["relative"]] for entry in entries}
-    return {
-        "half_way": {
-            entry["seed"]: reached(entry["steps"], curves[entry["seed"]], 1 - (1 - best) / 2) for entry in entries
-        },
-        "last": {seed: curve[-1] for seed, curve in curves.items()},
-        "excess": {seed: curve[-1] - best for seed, curve in curves.items()},
-    }
+    found: dict[str, dict[int, float]] = {"half_way": {}, "from_start": {}, "last": {}, "excess": {}}
+    for entry in entries:
+        seed, curve = entry["seed"], [row[place][band] for row in entry["relative"]]
+        found["half_way"][seed] = reached(entry["steps"], curve, (1 + best) / 2)
+        found["from_start"][seed] = reached(entry["steps"], curve, (curve[0] + best) / 2)
+        found["last"][seed] = curve[-1]
+        found["excess"][seed] = curve[-1] - best
+    return found
+
+
+KINDS = {
+    "half_way": "Steps half way from an estimate of zero (error 1) to the attainable error",
+    "from_start": "Steps half way from the network's own first error to the attainable one",
+    "excess": "Error over the attainable one at the end",
+}
 
 
 def tables(summary: dict[str, Any], steps: int) -> str:
-    """Markdown: steps half way, and the excess at the end, one table for each data set."""
-    parts = []
+    """Markdown: a table for each kind and data set."""
+    parts = [f"# Error per band over {steps:,} training steps"]
     for data, by_ratio in summary["data"].items():
-        parts += [f"## {data.capitalize()}", _table(summary, by_ratio, "half_way", steps)]
-        parts += [
-            f"### Error over the attainable one after {steps:,} steps",
-            _table(summary, by_ratio, "excess", steps),
-        ]
-    return "# Error per band over training\n\n" + "\n\n".join(parts)
+        for kind, title in KINDS.items():
+            parts += [f"## {data.capitalize()}: {title[0].lower()}{title[1:]}", _table(summary, by_ratio, kind, steps)]
+    return "\n\n".join(parts)
 
 
-def _table(summary: dict[str, Any], by_ratio: dict[str, Any], key: str, steps: int) -> str:
-    rows = [["noise ratio", "radii", "attainable error", *(arms := list(next(iter(by_ratio.values()))["arms"]))]]
+def _table(summary: dict[str, Any], by_ratio: dict[str, Any], kind: str, steps: int) -> str:
+    arms = list(next(iter(by_ratio.values()))["arms"])
+    rows = [["noise ratio", "radii", "attainable error", *arms]]
     for ratio, found in by_ratio.items():
         for band, (low, high) in enumerate(summary["bands"]):
             best = found["attainable"][band]
             judged = 1 - best >= ATTAINABLE
-            write: Callable[..., str] = _steps_text if key == "half_way" else _excess_text
-            cells = [
-                write(found["arms"][arm][band][key], found["arms"]["none"][band][key], steps, arm) if judged else "–"
-                for arm in arms
-            ]
+            base = found["arms"]["none"][band][kind]
+            cells = [_cell(kind, found["arms"][arm][band][kind], base, steps) if judged else "–" for arm in arms]
             rows.append([ratio, f"{low} to {high}" if low < high else str(low), f"{best:.3f}", *cells])
     return markdown_table(rows)
 
 
-def _steps_text(values: dict[int, float], base: dict[int, float], steps: int, arm: str) -> str:
-    """The geometric mean over the seeds and its factor of spread, or that not all came so far."""
+def _cell(kind: str, values: dict[int, float], base: dict[int, float], steps: int) -> str:
+    """Mean and standard error over the seeds; bold where the paired difference from the arm `none` is clear."""
+    if kind == "excess":
+        return _bold(with_error(estimate(list(values.values())), sign=True), paired_difference(values, base))
     if any(math.isinf(value) for value in values.values()):
-        return f"> {steps:,}"
+        there = sum(not math.isinf(value) for value in values.values())
+        return f"> {steps:,}" + (f" ({there} of {len(values)} there)" if there else "")
+    # Steps are compared by their ratio: a geometric mean, and the factor of its standard error.
     found = estimate([math.log1p(value) for value in values.values()])
     text = f"{math.expm1(found.mean):.0f} (× {math.exp(found.error or 0):.2f})"
-    if arm == "none" or any(math.isinf(value) for value in base.values()):
+    if any(math.isinf(value) for value in base.values()):
         return text
-    ratio = paired_difference(*({s: math.log1p(v) for s, v in side.items()} for side in (values, base)))
-    return _bold(text, ratio)
-
-
-def _excess_text(values: dict[int, float], base: dict[int, float], steps: int, arm: str) -> str:
-    text = with_error(estimate(list(values.values())), sign=True)
-    return text if arm == "none" else _bold(text, paired_difference(values, base))
+    return _bold(text, paired_difference(*({s: math.log1p(v) for s, v in side.items()} for side in (values, base))))
 
 
 def _bold(text: str, difference: Estimate | None) -> str:
-    return f"**{text}**" if difference is not None and is_clear(difference) else text
+    clear = difference is not None and difference.error != 0 and is_clear(difference)
+    return f"**{text}**" if clear else text
 
 
 def figure(runs: list[dict[str, Any]], summary: dict[str, Any], path: Path) -> None:
-    """Relative error per band over steps, at the middle noise ratio: a panel for each data set and arm."""
-    import matplotlib
+    """Relative error per band over steps at the lowest noise ratio: a panel for each data set and arm."""
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
 
-    place = len(RATIOS) // 2
+    place = 0
     datasets, arms = list(summary["data"]), [arm for arm in ARMS if any(entry["arm"] == arm for entry in runs)]
-    rows, columns = len(datasets), len(arms)
-    fig, axes = pyplot.subplots(
-        rows, columns, figsize=(3 * columns, 2.9 * rows), sharex=True, sharey="row", squeeze=False
-    )
-    colours = pyplot.get_cmap("viridis")
+    size = (2.9 * len(arms), 2.9 * len(datasets))
+    fig, axes = plt.subplots(len(datasets), len(arms), figsize=size, sharex=True, sharey=True, squeeze=False)
     for row, data in enumerate(datasets):
         best = summary["data"][data][str(RATIOS[place])]["attainable"]
-        for column, arm in enumerate(arms):
-            axis = axes[row][column]
+        for axis, arm in zip(axes[row], arms, strict=True):
             entries = [entry for entry in runs if entry["data"] == data and entry["arm"] == arm]
+            steps = 1 + torch.tensor(entries[0]["steps"])
             for band, (low, high) in enumerate(summary["bands"]):
                 if 1 - best[band] < ATTAINABLE:
                     continue
-                colour = colours(band / max(1, len(summary["bands"]) - 1))
+                colour = plt.get_cmap("viridis")(0.95 * band / (len(summary["bands"]) - 1))
                 curves = torch.tensor([[step[place][band] for step in entry["relative"]] for entry in entries])
-                steps = 1 + torch.tensor(entries[0]["steps"])
-                label = f"{low}–{high}" if low < high else str(low)
-                axis.plot(steps, curves.mean(0), color=colour, label=label)
+                axis.plot(steps, curves.mean(0), color=colour, label=f"{low}–{high}" if low < high else str(low))
                 axis.fill_between(steps, curves.min(0).values, curves.max(0).values, color=colour, alpha=0.2, lw=0)
                 axis.axhline(best[band], color=colour, lw=0.8, ls=":")
-            axis.set_xscale("log")
-            axis.set_yscale("log")
-            axis.set_title(f"{data}, {arm}", fontsize=9)
+            axis.axhline(1, color="#999999", lw=0.8)
+            axis.set(xscale="log", yscale="log")
+            axis.set_title(f"{data}, {arm}", fontsize=10)
         axes[row][0].set_ylabel("error / power of the band")
     for axis in axes[-1]:
         axis.set_xlabel("1 + training steps")
-    axes[0][-1].legend(title="radii", fontsize=7, title_fontsize=7)
+    axes[0][0].legend(title="radii", fontsize=7, title_fontsize=7, loc="lower left", framealpha=0.7)
     fig.tight_layout()
     fig.savefig(path, dpi=110)
-    pyplot.close(fig)
+    plt.close(fig)
 
 
 def main() -> None:
@@ -289,6 +311,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--report", action="store_true", help="only write the results of what is finished")
     options = parser.parse_args()
     torch.set_num_threads(1)
     runs = []
@@ -296,6 +319,8 @@ def main() -> None:
         for data in options.data:
             for arm in options.arms:
                 file = options.runs / f"{data}-{arm}-{seed}-{options.steps}.json"
+                if options.report and not file.is_file():
+                    continue
                 if not file.is_file():
                     found = run(data, arm, seed, options.steps, options.runs / f"{data}-{arm}-{seed}")
                     write_file(file, json.dumps(found).encode())

@@ -1,14 +1,16 @@
-"""Images per second that reach the training loop: `python -m benchmarks.loader [--photos FOLDER] [--json FILE]`.
+"""Samples per second that reach the training loop: `python -m benchmarks.loader [--photos FOLDER] [--json FILE]`.
 
 A folder of PNGs, an EDM zip and tiles of JPEG photographs, by `passband.training.batches`, for several numbers of
 workers. The clock starts at the first batch, so starting the workers does not count. `preloaded`: decoded before the
-start. `cache off`: each sample of a photograph decodes the whole of it, as where the cache is too small.
+start. `cache off`: each sample of a photograph decodes the whole of it, as where the cache is too small. Latents, in
+half precision, lie in files of 1024: `means` reads the means, `drawn` the standard deviations too, and draws the noise.
 """
 
 import argparse
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -17,10 +19,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from passband.data import ImageFolder, prepare_images
+from passband.data import ImageFolder, LatentShards, prepare_images
+from passband.data._latent_header import FORMAT, LATENTS_FILE
+from passband.data._shards import Note, Shard, moments, shard_name, write_shard
 from passband.training.batches import Reading, batches
 
 SIDE = 64
+LATENTS = ((4, 32, 32), (4, 8, 8))
 
 
 def photographs(folder: Path, count: int = 4, height: int = 960, width: int = 1280) -> None:
@@ -45,9 +50,33 @@ def folder_of(archive: Path, folder: Path) -> None:
         Image.fromarray(data.pixels(number).permute(1, 2, 0).numpy()).save(path)
 
 
-def rate(data: ImageFolder, batch_size: int, steps: int, workers: int) -> float:
-    """Images per second, conversion to float included."""
-    loop = batches(data, 0, steps + 1, batch_size, seed=0, reading=Reading(flip=True), workers=workers)
+def write_latents(folder: Path, shape: tuple[int, int, int], count: int, per_shard: int = 1024) -> Path:
+    """Random latents and their flips, in half precision, as `passband encode` would lay them out."""
+    generator = np.random.default_rng(0)
+    records = []
+    for number in range(count // per_shard):
+        names = ("mean", "std", "mean_flipped", "std_flipped")
+        arrays = {name: generator.standard_normal((per_shard, *shape)).astype(np.float16) for name in names}
+        arrays["index"] = np.arange(per_shard) + number * per_shard
+        found = moments([arrays["mean"]], [arrays["std"]])
+        write_shard(folder / shard_name(number), arrays, Note("made", number, per_shard, found, [], ""))
+        shard = Shard(folder / shard_name(number))
+        facts = {"count": per_shard, "nbytes": shard.nbytes, "digest": shard.note.digest}
+        records.append({"file": shard.path.name, **facts})
+    header = {
+        "format": FORMAT, "encoding": "made", "shape": shape, "image_shape": (3, 8 * shape[1], 8 * shape[2]),
+        "count": count, "num_classes": 0, "class_names": [], "flips": True, "shift": [0.0] * shape[0],
+        "scale": [1.0] * shape[0], "statistics": {}, "autoencoder": {}, "data": None, "images": None, "teachers": {},
+        "shards": records,
+    }  # fmt: skip
+    (folder / LATENTS_FILE).write_text(json.dumps(header), encoding="utf-8")
+    return folder
+
+
+def rate(data: ImageFolder | LatentShards, batch_size: int, steps: int, workers: int, posterior: bool = True) -> float:
+    """Samples per second, conversion to float included."""
+    reading = Reading(flip=True, posterior=posterior)
+    loop = batches(data, 0, steps + 1, batch_size, seed=0, reading=reading, workers=workers)
     next(loop)
     start = time.perf_counter()
     count = sum(len(batch.clean) for batch in loop)
@@ -58,7 +87,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, help="folder of photographs (default: four made ones of 1280 x 960)")
     parser.add_argument("--images", type=int, default=2000, help="images in the folder and the zip, at most")
+    parser.add_argument("--latents", type=int, default=16384, help="latents in their folders, a multiple of 1024")
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--latent-batch", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=2.0, help="about how long to measure each")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--json", type=Path, help="write the numbers here")
@@ -72,16 +103,22 @@ def main() -> None:
         archive = prepare_images([photos], scratch / "edm.zip", SIDE, crop="tile", limit=options.images).path
         folder_of(archive, scratch / "folder")
         rows = measure(photos, archive, scratch / "folder", options)
+        for shape in LATENTS:
+            folder = scratch / "x".join(map(str, shape))
+            folder.mkdir()
+            rows |= measure_latents(write_latents(folder, shape, options.latents), options)
+            shutil.rmtree(folder)
     if options.json:
         machine = {"cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__}
         settings = {"images": options.images, "batch": options.batch, "side": SIDE}
-        content = {"unit": "images per second", **settings, **machine, "rates": rows}
+        settings |= {"latents": options.latents, "latent_batch": options.latent_batch}
+        content = {"unit": "samples per second", **settings, **machine, "rates": rows}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(photos: Path, archive: Path, folder: Path, options: argparse.Namespace) -> dict[str, dict[int, float]]:
     """Print the table as it comes and give it back."""
-    print(f"{SIDE} x {SIDE} pixels, batches of {options.batch}, {os.cpu_count()} cores; images per second by workers")
+    print(f"{SIDE} x {SIDE} pixels, batches of {options.batch}, {os.cpu_count()} cores; samples per second by workers")
     print(f"{'':<34}" + "".join(f"{workers:>9}" for workers in options.workers))
     cases = {
         "folder of PNG": lambda: ImageFolder(folder, SIDE, cache_bytes=0),
@@ -100,6 +137,23 @@ def measure(photos: Path, archive: Path, folder: Path, options: argparse.Namespa
             trial = rate(data, batch, 4, workers)
             steps = max(4, round(options.seconds * trial / batch))
             rows[case][workers] = round(rate(data, batch, steps, workers), 1)
+            print(f"{rows[case][workers]:>9.0f}", end="", flush=True)
+        print()
+    return rows
+
+
+def measure_latents(folder: Path, options: argparse.Namespace) -> dict[str, dict[int, float]]:
+    """The rows of a folder of latents, in batches of their own size."""
+    rows: dict[str, dict[int, float]] = {}
+    shape, batch = " x ".join(map(str, LatentShards(folder).shape)), options.latent_batch
+    for kind in ("means", "drawn"):
+        case = f"latents {shape}, {kind}"
+        rows[case] = {}
+        print(f"{case:<34}", end="", flush=True)
+        for workers in options.workers:
+            data = LatentShards(folder)
+            steps = max(4, round(options.seconds * rate(data, batch, 8, workers, kind == "drawn") / batch))
+            rows[case][workers] = round(rate(data, batch, steps, workers, kind == "drawn"), 1)
             print(f"{rows[case][workers]:>9.0f}", end="", flush=True)
         print()
     return rows

@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from passband._seeds import seed_for
 from passband.forcing import SpectralForcing
 from passband.process import Flow
 from passband.sampling import predict
+from passband.training import Trainer, make_recipe, restore
 from passband.training.conditioning import Conditioner, no_classes
+from passband.training.draw import Drawing
 from passband.training.families import family_of
 from passband.training.networks import build_network, class_inputs, data_classes, load_network, network_shape
 from passband.training.sections import DiTModel
@@ -199,3 +202,32 @@ def test_a_pretrained_one_must_fit(
 def test_a_depth_that_is_none(network: nn.Module) -> None:
     with pytest.raises(ValueError, match=r"one of the network's 3 blocks, counted from 1, got 4"):
         family_of(network).tap(network, 4)
+
+
+def test_a_run_with_classes_is_trained_restored_and_guided(labelled: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(
+        {
+            "name": "dit",
+            "data": {"name": "images", "path": str(labelled), "resolution": 16, "labels": "folder"},
+            "process": {"name": "flow"},
+            "model": {
+                **settings(patch_size=4, gradient_checkpointing=True).model_dump(mode="json"),
+                "label_dropout": 0.5,
+            },
+            # The first steps reach what starts at zero alone.
+            "training": {"steps": 4, "batch_size": 4, "ema": 0.5, "sample_every": None, "trackers": []},
+            "sampling": {"steps": 2, "guidance": {"scale": 2.0}},
+        }
+    )
+    Trainer(recipe, tmp_path / "run").train()
+    found = restore(tmp_path / "run", weights="last")
+    assert (found.num_classes, found.sample_shape) == (3, (3, 16, 16))
+    Drawing(found, tmp_path).draw(tmp_path / "samples", range(2))
+    assert len(list((tmp_path / "samples").glob("*.png"))) == 2
+    tables = [block.norm1.emb.class_embedder.embedding_table.weight for block in found.model.transformer_blocks]
+    start = build_network(recipe.model, (3, 16, 16), seed_for(0, 0, "model"), 3).transformer_blocks
+    moved = [
+        (a - block.norm1.emb.class_embedder.embedding_table.weight).abs().amax(1)
+        for a, block in zip(tables, start, strict=True)
+    ]
+    assert all(bool(rows[3] > 0) for rows in moved)  # labels were dropped: the null class has learned

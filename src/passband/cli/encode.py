@@ -77,7 +77,7 @@ def encode(
 
     Writes mean and standard deviation of each image's latent in shards (safetensors), their statistics and scale
     (latents.json), and a copy of the autoencoder. Interrupt it at will: the same command continues. Several processes
-    share the work and write the same bytes: `torchrun --nproc-per-node 8 -m passband.cli encode ...`.
+    share the work and write the same bytes (`torchrun -m passband.cli encode ...`, or `accelerate launch`).
     """
     ranks = Ranks(device)
     console.quiet = not ranks.is_first

@@ -1,6 +1,7 @@
-"""`passband evaluate RUN`: how good are a network's samples, and is their spectrum right?"""
+"""`passband evaluate RUN`: how good are a network's samples or reconstructions, and is their spectrum right?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -11,25 +12,38 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from passband._checks import check_choice
-from passband.cli.console import console
+from passband.cli.console import console, parse_resolution
 from passband.reports.evaluation import COLUMNS, evaluation_rows, metric_texts
 from passband.sampling import SOLVERS
 from passband.training.evaluate import EvaluationSettings, Evaluator, MetricName, evaluation_folder
 from passband.training.ranks import Ranks
+from passband.training.reconstruct import ReconstructionSettings, evaluate_autoencoder
+from passband.training.restore import is_autoencoder
+from passband.training.sections import PerceptualSettings
 
 _METRICS = get_args(MetricName)
+_COUNT = 50_000
 
 
 def evaluate(
     run: Annotated[
-        Path, typer.Argument(help="The folder of a run that `passband train` wrote, or of an imported network.")
+        Path,
+        typer.Argument(
+            help="The folder of a run that `passband train` wrote, of an imported network, or of an autoencoder that "
+            "diffusers saved."
+        ),
     ],
     real: Annotated[
         Path | None,
         typer.Option(help="Folder or zip of real images; default: the recipe's data, the held-out part if it has one."),
     ] = None,
-    count: Annotated[int, typer.Option(min=2, help="Number of samples; compare equal numbers only.")] = 50_000,
-    seed: Annotated[int, typer.Option(help="Seed of the first sample; sample i has seed + i.")] = 0,
+    count: Annotated[
+        int | None,
+        typer.Option(min=2, help="Number of samples; compare equal numbers only.", show_default=str(_COUNT)),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the first sample; sample i has seed + i.", show_default="0")
+    ] = None,
     features: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,23 +66,53 @@ def evaluate(
         Path | None,
         typer.Option(help="File that keeps what was measured of the real images; default: one in RUN/real-stats."),
     ] = None,
+    perceptual: Annotated[
+        str | None,
+        typer.Option(
+            help="Of an autoencoder: efficientnet-lite0, lpips=WEIGHTS, module:package.name, or none.",
+            show_default="efficientnet-lite0",
+        ),
+    ] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(help="Of an autoencoder: that of --real, 64 or 48x64; default: the recipe's.", show_default=False),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the fastest there is.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of samples, page and results.json; default: RUN/evaluation/step-STEP.")
     ] = None,
 ) -> None:
-    """Evaluate a trained model: draw samples and compare them with real images.
+    """Evaluate a trained model: draw samples and compare them with real images; of an autoencoder, reconstructions.
 
-    Writes a page (index.html), its figures and the numbers (results.json). What is there already is kept: an
-    interrupted command continues where it stopped. Several processes share the work:
-    `accelerate launch -m passband.cli evaluate ...`.
+    Writes a page (index.html), its figures and the numbers (results.json); of an autoencoder, a picture and the
+    numbers. What is there already is kept: an interrupted command continues where it stopped. Several processes share
+    the work: `accelerate launch -m passband.cli evaluate ...`.
     """
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the report")
+    drawn: dict[str, object] = {
+        "--count": count,
+        "--seed": seed,
+        "--metrics": metrics,
+        "--steps": steps,
+        "--solver": solver,
+    }
+    drawn |= {"--guidance": guidance, "--real-stats": real_stats}
+    decoded: dict[str, object] = {"--perceptual": perceptual, "--resolution": resolution}
+    of_autoencoder = is_autoencoder(run)
+    _refuse(drawn if of_autoencoder else decoded, of_autoencoder)
+    ranks = Ranks(device)
+    console.quiet = not ranks.is_first
+    chosen = tuple(features or ["efficientnet-lite0"])
+    if of_autoencoder:
+        of_real = {"real": real, "resolution": None if resolution is None else parse_resolution(resolution)}
+        shared = {"limit": limit, "batch_size": batch_size, "weights": weights}
+        _evaluate_autoencoder(run, chosen, perceptual, {**of_real, **shared}, out, checkpoint, ranks)
+        return
     settings = EvaluationSettings(
-        count=count,
-        seed=seed,
-        features=tuple(features or ["efficientnet-lite0"]),
+        count=_COUNT if count is None else count,
+        seed=seed or 0,
+        features=chosen,
         metrics=_metrics(metrics),
         steps=steps,
         solver=solver,
@@ -78,17 +122,65 @@ def evaluate(
         limit=limit,
         batch_size=batch_size,
     )
-    ranks = Ranks(device)
-    console.quiet = not ranks.is_first
     evaluator = Evaluator(settings, ranks, real_stats=real_stats)
+    with _interruptible(), stages() as progress:
+        results = evaluator.evaluate(run, out, step=checkpoint, on_progress=Stages(progress))
+    if ranks.is_first:
+        _print(results, out or evaluation_folder(run, results["samples"]["step"]))
+
+
+def _evaluate_autoencoder(
+    run: Path,
+    features: tuple[str, ...],
+    perceptual: str | None,
+    options: Mapping[str, Any],
+    out: Path | None,
+    step: int | None,
+    ranks: Ranks,
+) -> None:
+    if len(features) > 1:
+        raise ValueError(f"reconstructions are compared by one kind of features, got {len(features)} --features")
+    settings = ReconstructionSettings(features=features[0], perceptual=_perceptual(perceptual), **options)
+    with _interruptible(), stages() as progress:
+        results = evaluate_autoencoder(run, settings, out, step=step, ranks=ranks, on_progress=Stages(progress))
+    if not ranks.is_first:
+        return
+    shown = Console()
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    table.add_column("metric")
+    table.add_column("value", justify="right", no_wrap=True)
+    for entry in results["metrics"]:
+        by = f", {entry['by']}" if "by" in entry else ""
+        value = "infinite" if entry["value"] is None else f"{entry['value']:.4g}"
+        table.add_row(f"{entry['title']}{by} {'↓' if entry['better'] == 'lower' else '↑'}", value)
+    shown.print(table)
+    for note in results["notes"]:
+        shown.print(note, style="yellow", markup=False)
+    folder = out or evaluation_folder(run, results["note"]["step"])
+    shown.print(f"{results['count']} images; numbers and a picture: {folder}", markup=False, soft_wrap=True)
+
+
+def _refuse(options: Mapping[str, object], of_autoencoder: bool) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        what = "of an autoencoder no samples are drawn" if of_autoencoder else "only reconstructions take it"
+        raise ValueError(f"{what}: leave out {', '.join(given)}")
+
+
+def _perceptual(text: str | None) -> PerceptualSettings | None:
+    if text == "none":
+        return None
+    name, _, weights = (text or "efficientnet-lite0").partition("=")
+    return PerceptualSettings(name=name, weights=Path(weights) if weights else None)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
     try:
-        with stages() as progress:
-            results = evaluator.evaluate(run, out, step=checkpoint, on_progress=Stages(progress))
+        yield
     except KeyboardInterrupt:
         console.print("\ninterrupted; the same command continues")
         raise typer.Exit(130) from None
-    if ranks.is_first:
-        _print(results, out or evaluation_folder(run, results["samples"]["step"]))
 
 
 class Stages:

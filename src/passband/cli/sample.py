@@ -32,7 +32,7 @@ def sample(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the fastest there is.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the images; default: RUN/samples/step-STEP.")] = None,
 ) -> None:
-    """Draw samples from a trained model, as PNG files named by their seeds.
+    """Draw samples from a trained model, as PNG files named by their seeds; latents are decoded.
 
     Images that are there already are kept, so an interrupted command continues where it stopped. Several processes
     (`accelerate launch -m passband.cli sample ...`) share the work and draw the same samples.

@@ -9,8 +9,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from passband.cli.console import console, report_skipped
-from passband.training import Recipe, Trainer, TrainingInterrupted, load_recipe
+from passband.training import Trainer, TrainingInterrupted, load_recipe
 from passband.training.checkpoint import checkpoints
+from passband.training.config import AnyRecipe, AutoencoderRecipe
 
 
 def train(
@@ -47,7 +48,16 @@ def train(
     finally:
         report_skipped(trainer.dataset)
         trainer.accelerator.end_training()
-    console.print(f"{folder} is trained to step {trainer.step}; draw samples with: passband sample {folder}")
+    console.print(f"{folder} is trained to step {trainer.step}; {_next(settings, folder)}")
+
+
+def _next(recipe: AnyRecipe, folder: Path) -> str:
+    if isinstance(recipe, AutoencoderRecipe):
+        return (
+            f"look at its latents with: passband inspect {folder} {recipe.data.path}; write them with: passband encode "
+            f"{folder} --recipe {folder / 'recipe.yaml'} --out LATENTS"
+        )
+    return f"draw samples with: passband sample {folder}"
 
 
 def _report_torn(trainer: Trainer) -> None:
@@ -59,7 +69,7 @@ def _report_torn(trainer: Trainer) -> None:
         )
 
 
-def _settings(recipe: Path, overrides: Sequence[str], strict: bool) -> Recipe:
+def _settings(recipe: Path, overrides: Sequence[str], strict: bool) -> AnyRecipe:
     return load_recipe(recipe, [*overrides, "data.strict=true"] if strict else overrides)
 
 
@@ -79,7 +89,7 @@ def _train(trainer: Trainer) -> None:
         task = progress.add_task("training", total=trainer.recipe.training.steps, completed=trainer.step, losses="")
 
         def show(step: int, entry: dict[str, float]) -> None:
-            losses = "  ".join(f"{name} {entry[name]:.4f}" for name in ("base", "spectral") if name in entry)
+            losses = "  ".join(f"{name} {entry[name]:.4f}" for name in trainer.task.shown if name in entry)
             progress.update(task, completed=step, losses=losses)
 
         trainer.train(on_log=show)

@@ -67,9 +67,8 @@ class LatentShards(Dataset[Tensor]):
 
     Example:
         >>> from passband.data import LatentShards
-        >>> def rows(path):
-        ...     latents = LatentShards(path)
-        ...     return latents.read([3, 0], flipped=[True, False], seeds=[7, 8]).latents
+        >>> def batch(latents: LatentShards, indices, seeds):
+        ...     return latents.read(indices, seeds=seeds).latents  # drawn from the posteriors, standardised
 
     """
 
@@ -180,13 +179,15 @@ class LatentShards(Dataset[Tensor]):
         latents = _floats(_gather(rows, _names("mean", "mean_flipped", turned), self.shape))
         if seeds is not None:
             std = _floats(_gather(rows, _names("std", "std_flipped", turned), self.shape))
-            latents += std * self._draw(seeds)
+            latents.addcmul_(std, self._draw(seeds))
         found = {}
         for name in features:
             keys = _names(f"features.{name}", f"features.{name}.flipped", turned)
             found[name] = _floats(_gather(rows, keys, self.teachers[name]))
         labels = None if self._labels is None else torch.from_numpy(self._labels[list(indices)])
-        return LatentBatch(self.standardize(latents), labels, found, self._images(rows, turned))
+        # In place: of this size, new memory costs more than the arithmetic.
+        latents.sub_(self._per_channel(self.shift, latents)).div_(self._per_channel(self.scale, latents))
+        return LatentBatch(latents, labels, found, self._images(rows, turned))
 
     def preload(self, progress: Progress | None = None) -> None:
         """Read all files into memory now, and make sure that they are as they were written. Samples stay the same.

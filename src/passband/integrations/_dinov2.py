@@ -1,6 +1,5 @@
 """DINOv2 from a folder of transformers, as a network that gives fields."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,7 @@ from torch import Tensor, nn
 
 from passband._checks import import_extra
 from passband.integrations._named import PREFIX
-
-#: The size an image is resized to, of its own: (height, width) to (height, width).
-Resize = Callable[[int, int], tuple[int, int]]
+from passband.integrations._resize import Resize
 
 _TYPES = ("dinov2", "dinov2_with_registers")
 _CELL = 16
@@ -27,7 +24,7 @@ class _PatchTokens(nn.Module):
         self.network, self.patch = network, patch
         self.skipped = 1 + int(getattr(network.config, "num_register_tokens", 0))
 
-    def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch width rows columns"]:
+    def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features rows columns"]:
         tokens: Tensor = self.network(pixel_values=x).last_hidden_state[:, self.skipped :]
         grid = x.shape[2] // self.patch[0], x.shape[3] // self.patch[1]
         return tokens.transpose(1, 2).reshape(len(x), -1, *grid)

@@ -100,7 +100,7 @@ class Autoencoder:
 
     def decode(
         self, latents: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    ) -> Float[Tensor, "batch image_channels rows columns"]:
         """The images of latents, about [-1, 1], not clipped."""
         decoded = self.network.decode(latents).sample
         assert isinstance(decoded, Tensor)

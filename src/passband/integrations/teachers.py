@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
-from passband._checks import check_integer, check_number, nearest
+from passband._checks import check_number, nearest
 from passband._numerics import no_autocast
-from passband.integrations._dinov2 import Resize, load_dinov2
+from passband.integrations._dinov2 import load_dinov2
 from passband.integrations._named import PREFIX, make_module
+from passband.integrations._resize import Resize, resized, shorter_side
 from passband.metrics.features import full_float32, rgb
 from passband.models.efficientnet import (
     BLOCK_WIDTHS,
@@ -51,7 +52,7 @@ class Teacher(ABC):
     @abstractmethod
     def __call__(
         self, pixels: UInt8[Tensor, "batch channels height width"]
-    ) -> Float32[Tensor, "batch width rows columns"]:
+    ) -> Float32[Tensor, "batch features rows columns"]:
         """Fields of a batch of pixels 0 … 255."""
 
     def to(self, device: torch.device | str) -> "Teacher":
@@ -111,7 +112,7 @@ class ModuleTeacher(Teacher):
         self._mean, self._std = _per_channel("mean", mean), _per_channel("std", std)
         if not (self._std > 0).all():
             raise ValueError(f"std must be positive, got {std}")
-        self._resize = resize if callable(resize) or resize is None else _shorter_side(resize)
+        self._resize = resize if callable(resize) or resize is None else shorter_side(resize)
         self._width, self._dtype = width, dtype
         self._device = next((p.device for p in module.parameters()), torch.device("cpu"))
 
@@ -137,12 +138,12 @@ class ModuleTeacher(Teacher):
     @torch.no_grad()
     def __call__(
         self, pixels: UInt8[Tensor, "batch channels height width"]
-    ) -> Float32[Tensor, "batch width rows columns"]:
+    ) -> Float32[Tensor, "batch features rows columns"]:
         """Fields of a batch of pixels 0 … 255, on the network's device."""
         pixels = rgb(pixels)
         x = pixels.to(self._device).float()
         with no_autocast(x), full_float32(x):
-            x = _resized(x, self._resize)
+            x = resized(x, self._resize)
             x = (x - self._mean.to(x)) / self._std.to(x)
             with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
                 output = self.module(x)
@@ -254,7 +255,7 @@ def _lite0(spec: str, layer: str, side: int | None, dtype: torch.dtype) -> Modul
     least = max(STRIDE, side or 0)
 
     def resize(height: int, width: int) -> tuple[int, int]:
-        return (height, width) if side is None and min(height, width) >= least else _shorter_side(least)(height, width)
+        return (height, width) if side is None and min(height, width) >= least else shorter_side(least)(height, width)
 
     trunk = EfficientNetTrunk(network, block)
     return ModuleTeacher(
@@ -262,29 +263,13 @@ def _lite0(spec: str, layer: str, side: int | None, dtype: torch.dtype) -> Modul
     )
 
 
-def _shorter_side(side: int) -> Resize:
-    check_integer("resize", side)
-    if side < 1:
-        raise ValueError(f"resize must be at least 1, got {side}")
-
-    def resize(height: int, width: int) -> tuple[int, int]:
-        short = min(height, width)
-        return round(height * side / short), round(width * side / short)
-
-    return resize
-
-
-def _resized(x: Tensor, resize: Resize | None) -> Tensor:
-    height, width = x.shape[2:]
-    size = (height, width) if resize is None else resize(height, width)
-    if size == (height, width):
-        return x
-    return nn.functional.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False)
-
-
 def _split_side(spec: str) -> tuple[str, int | None]:
     match = re.fullmatch(r"(.+)@(\d+)", spec)
-    return (match[1], int(match[2])) if match else (spec, None)
+    if match is None:
+        return spec, None
+    if int(match[2]) < 1:
+        raise ValueError(f"@SIDE must be at least 1, got {spec!r}")
+    return match[1], int(match[2])
 
 
 def _named(name: str, side: int | None) -> str:

@@ -72,10 +72,15 @@ def _scaled(field: Tensor) -> Tensor:
     """The field without its mean, over its largest magnitude.
 
     The divergence depends on neither; without them no power overflows or vanishes, and the scale needs no gradient.
+    What varies by less than rounding is a constant: 0, with gradient 0.
     """
-    largest = field.detach().abs().amax(tuple(range(1, field.ndim)), keepdim=True)
-    scale = torch.where(largest > 0, largest, torch.ones_like(largest))
-    return (field - field.mean(tuple(range(2, field.ndim)), keepdim=True)) / scale
+    every = tuple(range(1, field.ndim))
+    largest = field.detach().abs().amax(every, keepdim=True)
+    scaled = field / torch.where(largest > 0, largest, torch.ones_like(largest))
+    centred = scaled - scaled.mean(every[1:], keepdim=True)
+    rounding = (8 * torch.finfo(field.dtype).eps) ** 2
+    constant = centred.detach().square().mean(every, keepdim=True) <= rounding
+    return torch.where(constant, torch.zeros_like(centred), centred)
 
 
 REPAIRED = Form(

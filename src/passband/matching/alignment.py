@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from passband._checks import check_batch, check_choice, check_integer, check_number, check_same_shape
 from passband._numerics import no_autocast, upcast
+from passband.matching._heads import build_head
 from passband.matching._tokens import check_tokens, resampled
 from passband.matching.dog import check_gamma, check_sigmas, dog, spatial_normalize
 
@@ -125,7 +127,7 @@ class AlignmentLoss(nn.Module):
                 _check_positive(name, steps)
         self.weight, self.decay_steps, self.stop_step = float(weight), decay_steps, stop_step
         self.heads = nn.ModuleDict(
-            {_key(name): _head(head, width, hidden, channels) for name, channels in self.teachers.items()}
+            {_key(name): build_head(head, width, hidden, channels) for name, channels in self.teachers.items()}
         )
         self.terms = {}
 
@@ -192,7 +194,7 @@ class AlignmentLoss(nn.Module):
 
         Raises:
             TypeError: if step is not an integer.
-            ValueError: if step is missing.
+            ValueError: if step is missing or negative.
 
         """
         if self.decay_steps is None and self.stop_step is None:
@@ -200,6 +202,8 @@ class AlignmentLoss(nn.Module):
         if step is None:
             raise ValueError("the weight changes over training (decay_steps or stop_step): pass step")
         check_integer("step", step)
+        if step < 0:
+            raise ValueError(f"step must be at least 0, got {step}")
         if self.stop_step is not None and step >= self.stop_step:
             return 0.0
         left = 1.0 if self.decay_steps is None else max(0.0, 1.0 - step / self.decay_steps)
@@ -233,38 +237,6 @@ class AlignmentLoss(nn.Module):
         return features
 
 
-class _TokenMLP(nn.Sequential):
-    """The same layers on every token of a field."""
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens.movedim(1, -1)
-        for layer in self:
-            tokens = layer(tokens)
-        return tokens.movedim(-1, 1)
-
-
-class _GridConvolution(nn.Conv2d):
-    """A convolution of a field of one or two axes."""
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        if tokens.ndim not in (3, 4):
-            raise ValueError(
-                f"the convolution head takes grids of 1 or 2 axes, got tokens of shape {tuple(tokens.shape)}; "
-                "choose head='mlp'"
-            )
-        line = tokens.ndim == 3
-        projected = super().forward(tokens.unsqueeze(-1) if line else tokens)
-        return projected.squeeze(-1) if line else projected
-
-
-def _head(head: str, width: int, hidden: int, channels: int) -> nn.Module:
-    if head == "conv":
-        return _GridConvolution(width, channels, kernel_size=3, padding=1)
-    return _TokenMLP(
-        nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, channels)
-    )
-
-
 def _teachers(teachers: int | Mapping[str, int]) -> dict[str, int]:
     named = dict(teachers) if isinstance(teachers, Mapping) else {ONE_TEACHER: teachers}
     if not named:
@@ -289,11 +261,15 @@ def _target(target: TargetName | Target, gamma: float, sigma1: float, sigma2: fl
     check_choice("target", target, get_args(TargetName))
     if target == "normalize":
         check_gamma(gamma)
-        return lambda features: spatial_normalize(features, gamma)
+        return partial(spatial_normalize, gamma=gamma)
     if target == "dog":
         check_sigmas(sigma1, sigma2)
-        return lambda features: dog(features, sigma1, sigma2)
-    return lambda features: features
+        return partial(dog, sigma1=sigma1, sigma2=sigma2)
+    return _plain
+
+
+def _plain(features: Tensor) -> Tensor:
+    return features
 
 
 def _check_positive(name: str, value: int) -> None:

@@ -27,7 +27,8 @@ def dsm_mask(image: Image, latent: Latent, corner: int, *, block: int = 8) -> tu
 
     In every 8 x 8 block the DCT coefficients with $u + v \ge 15 - k$ are set to 0. A side that the block does not
     divide takes the largest block from half of it up that does, or else the whole side; indices of a block of side m
-    count as $7 u / (m - 1)$, so that k = 0 masks nothing and k = 14 leaves the block's mean alone, whatever the sides.
+    count as $7 u / (m - 1)$, so k = 0 masks nothing whatever the sides, and k = 14 all but the mean of a block of up to
+    8.
 
     Args:
         image: (batch, channels, \*spatial), 1 to 3 spatial axes (with d axes, sums of indices count $2 / d$ times).
@@ -198,7 +199,7 @@ def check_corner(corner: int) -> None:
     """Raise unless corner is a whole number from 0 to 14."""
     check_integer("corner", corner)
     if not 0 <= corner <= _LARGEST_CORNER:
-        raise ValueError(f"corner must be 0 (no mask) to 14 (only the mean of each block), got {corner}")
+        raise ValueError(f"corner must be 0 (no mask) to 14 (the mean of each block alone), got {corner}")
 
 
 def _check_block(block: int) -> None:

@@ -10,6 +10,8 @@ from passband._numerics import no_autocast, upcast
 from passband.matching._tokens import check_tokens, resampled
 
 Tokens = Float[Tensor, "batch channels *grid"]
+Wider = Float[Tensor, "batch teacher_channels *grid"]
+Elsewhere = Float[Tensor, "batch teacher_channels *teacher_grid"]
 
 
 def marginal_cosine_loss(projected: Tokens, features: Tokens, margin: int | float = 0.5) -> Float[Tensor, ""]:
@@ -42,7 +44,7 @@ def marginal_cosine_loss(projected: Tokens, features: Tokens, margin: int | floa
         return (1 - margin - cosine).relu().mean()
 
 
-def marginal_distance_loss(projected: Tokens, features: Tokens, margin: int | float = 0.25) -> Float[Tensor, ""]:
+def marginal_distance_loss(projected: Tokens, features: Wider, margin: int | float = 0.25) -> Float[Tensor, ""]:
     r"""$\operatorname{mean}_{ij}\, \max(0,\, |\cos(z_i, z_j) - \cos(f_i, f_j)| - m)$: tokens relate as the teacher's.
 
     Both need not have the same width. Its memory grows with the square of the number of tokens.
@@ -118,7 +120,7 @@ class LatentAlignment(nn.Module):
         self.cos_margin, self.distance_margin = cos_margin, distance_margin
         self.projection = nn.Linear(latent_channels, teacher_width, bias=False)
 
-    def forward(self, latent: Tokens, features: Tokens) -> Float[Tensor, ""]:
+    def forward(self, latent: Tokens, features: Elsewhere) -> Float[Tensor, ""]:
         r"""The sum of the two terms.
 
         Args:

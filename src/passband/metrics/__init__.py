@@ -1,7 +1,11 @@
 """Measures of generated samples: streaming ones take batches (`update`, `compute`) and merge across ranks."""
 
 from passband.metrics.band_error import BandError, BandErrorResult, radial_bands, wiener_band_error
+from passband.metrics.band_map import BandMap, BandMapResult
+from passband.metrics.channel_spectrum import ChannelSpectrum, ChannelSpectrumResult
+from passband.metrics.channels import ChannelResult, ChannelStatistics, pca_picture
 from passband.metrics.checkerboard import leakage, nearest_pattern, pattern_distance
+from passband.metrics.decoder_probes import Probed, cut_probe, equivariance_probe, low_pass_probe
 from passband.metrics.efficientnet import efficientnet_lite0
 from passband.metrics.extractors import load_features
 from passband.metrics.features import FeatureExtractor, ModuleFeatures
@@ -14,6 +18,7 @@ from passband.metrics.frechet import (
 )
 from passband.metrics.inception_score import InceptionScore, InceptionScoreResult
 from passband.metrics.kid import KID, KIDResult, polynomial_mmd
+from passband.metrics.latents import LatentMeasures, LatentResult
 from passband.metrics.passed import PassedPower, passed_power
 from passband.metrics.power_law import (
     PowerLawFit,
@@ -29,6 +34,7 @@ from passband.metrics.precision_recall import (
     precision_recall_scores,
 )
 from passband.metrics.reconstruction import ReconstructionQuality, ReconstructionResult, psnr, ssim
+from passband.metrics.sample_means import Estimate, SampleMeans
 from passband.metrics.spectrum import (
     MeanPSD,
     OctaveDistance,
@@ -45,6 +51,13 @@ from passband.metrics.torchscript import TorchScriptFeatures
 __all__ = [
     "BandError",
     "BandErrorResult",
+    "BandMap",
+    "BandMapResult",
+    "ChannelResult",
+    "ChannelSpectrum",
+    "ChannelSpectrumResult",
+    "ChannelStatistics",
+    "Estimate",
     "ExtrapolatedFrechet",
     "FeatureExtractor",
     "FeatureStatistics",
@@ -55,6 +68,8 @@ __all__ = [
     "InceptionScoreResult",
     "KID",
     "KIDResult",
+    "LatentMeasures",
+    "LatentResult",
     "MeanPSD",
     "ModuleFeatures",
     "OctaveDistance",
@@ -65,12 +80,16 @@ __all__ = [
     "PrecisionRecall",
     "PrecisionRecallResult",
     "PrecisionRecallScores",
+    "Probed",
     "ReconstructionQuality",
     "ReconstructionResult",
+    "SampleMeans",
     "SpectrumDistance",
     "SpectrumResult",
     "TorchScriptFeatures",
+    "cut_probe",
     "efficientnet_lite0",
+    "equivariance_probe",
     "extrapolated_frechet_distance",
     "fit_power_law",
     "frechet_distance",
@@ -78,15 +97,17 @@ __all__ = [
     "load_features",
     "log_spectral_distance",
     "log_spectral_ratio",
+    "low_pass_probe",
     "measure_power_law",
     "nearest_pattern",
     "octave_bands",
     "passed_power",
     "pattern_distance",
+    "pca_picture",
     "polynomial_mmd",
     "precision_recall_scores",
-    "radial_bands",
-    "wiener_band_error",
     "psnr",
+    "radial_bands",
     "ssim",
+    "wiener_band_error",
 ]

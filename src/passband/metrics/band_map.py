@@ -37,8 +37,8 @@ class BandMapResult:
         relative_error: the same of `relative`.
         band_octave: the share within an octave of each band, (bands,).
         band_relative: the share around the same share of the Nyquist frequency, (bands,).
-        relative: the same as `octave` around the same share of the Nyquist frequency: around the latent's frequency times
-            the ratio of the sides. It is where [`dsm_mask`][passband.matching.dsm_mask] wants the response.
+        relative: the same as `octave` around the same share of the Nyquist frequency: the latent's frequency times the
+            ratio of the sides. It is where [`dsm_mask`][passband.matching.dsm_mask] wants the response.
         blind: what `octave` would be if every band had the mean response of all: a decoder that cannot tell them apart.
         blind_relative: the same for `relative`.
         centre: geometric mean of the frequencies of each band's response, cycles per shortest side, (bands,).
@@ -69,8 +69,8 @@ class BandMapResult:
 class BandMap:
     r"""Which frequencies of the image depend on which frequencies of the latent.
 
-    For each radial band $j$ of the latent the band is removed (in the DCT of the whole latent), and what that changes in
-    the decoded image is measured per radius: $R_j(k) = \sum_{|q| = k} |\mathrm{DCT}(D(z) - D(z - z_j))(q)|^2$, summed
+    Each radial band $j$ of the latent is removed in turn (in the DCT of the whole latent), and what that changes in the
+    decoded image is measured per radius: $R_j(k) = \sum_{|q| = k} |\mathrm{DCT}(D(z) - D(z - z_j))(q)|^2$, summed
     over channels and samples. A decoder that keeps frequency to frequency answers where the band lies. The mean of the
     latent is never removed.
 
@@ -150,7 +150,8 @@ class BandMap:
             raise ValueError(f"both must have as many bands, got {self.bands} and {other.bands}")
         if other.size is not None:
             self._check_size(other.size)
-            self._add(other.size, other._sums, other._counts, other._pixels)
+            state = other.state_dict()
+            self._add(other.size, state["sums"], state["counts"], int(state["pixels"]))
         return self
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -87,7 +87,7 @@ class ChannelSpectrum:
         >>> spectrum.update(torch.randn(300, 4, 16, 16, generator=torch.Generator().manual_seed(0)))
         >>> result = spectrum.compute()
         >>> abs(result.beta) < 0.05, tuple(result.channels.shape), round(float(result.frequency[8]), 1)
-        (True, (4, 23), 0.3)
+        (True, (4, 22), 0.3)
 
     """
 

@@ -39,9 +39,10 @@ class ChannelResult:
 
     @property
     def effective(self) -> float:
-        r"""Effective number of channels $(\sum_i \lambda_i)^2 / \sum_i \lambda_i^2$, $\lambda$ the variances along the
-        principal components: the number of channels where all are uncorrelated and equally strong, 1 where one holds
-        everything; it does not change when channels are rotated.
+        r"""Effective number of channels $(\sum_i \lambda_i)^2 / \sum_i \lambda_i^2$.
+
+        $\lambda$ are the variances along the principal components: it is the number of channels where all are
+        uncorrelated and equally strong, 1 where one holds everything, and does not change when channels are rotated.
         """
         squares = float(self.shares.square().sum())
         return 1 / squares if squares > 0 else 0.0
@@ -101,8 +102,9 @@ class ChannelStatistics:
     def merge(self, other: "ChannelStatistics") -> "ChannelStatistics":
         """Add what another one has seen, and return self."""
         if other.count:
-            self._check_channels(len(other._products))
-            self._add(other.count, other.positions, other._powers, other._products)
+            state = other.state_dict()
+            self._check_channels(len(state["products"]))
+            self._add(other.count, other.positions, state["powers"], state["products"])
         return self
 
     def state_dict(self) -> dict[str, Tensor]:

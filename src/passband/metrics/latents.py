@@ -16,6 +16,7 @@ from passband.metrics.channels import ChannelResult, ChannelStatistics
 from passband.metrics.decoder_probes import (
     CORNERS,
     TRANSFORMS,
+    Probed,
     cut_probe,
     decoded_like,
     equivariance_probe,
@@ -27,6 +28,7 @@ from passband.metrics.sample_means import Estimate, SampleMeans
 Code = Callable[[Tensor], Tensor]
 
 DELTAS = (0.0, 1.0)
+_SSIM_SIDE = 11
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class LatentResult:
         latent: spectrum of the latents.
         channels: moments, covariance and principal components of the latent's channels.
         bands: where the latent's bands land in the image; None before a probed image.
-        means: means over images by name: `psnr`, `ssim` of the reconstruction; `esm.DELTA` with `.white` and `.image`
+        means: means over images by name: `psnr` (of images that are not reconstructed exactly, NaN without any) and
+            `ssim` of the reconstruction; `esm.DELTA` with `.white` and `.image`
             (white noise and the small image in the latent's place); `rmsc`, also with `.white` and `.image`; and
             the numbers of [`low_pass_probe`][passband.metrics.low_pass_probe],
             [`cut_probe`][passband.metrics.cut_probe] and
@@ -88,7 +91,7 @@ class LatentMeasures:
         ... )
         >>> measures.update(torch.rand(4, 3, 32, 32) * 2 - 1)
         >>> result = measures.compute()
-        >>> result.latent_shape, result.means["psnr"].count, result.bands.octave > 0.5
+        >>> result.latent_shape, result.means["psnr"].samples, result.bands.octave > 0.5
         ((3, 16, 16), 4, True)
 
     """
@@ -145,18 +148,21 @@ class LatentMeasures:
         check_batch("images", images, dims=(2,))
         if len(images) == 0:
             return
+        check_finite("images", images)
         latents = _latents_of(images, self.encode(images))
+        check_finite("latents", latents)
         decoded = decoded_like(images, self.decode(latents))
         check_finite("decoded images", decoded)
         numbers = range(self.count, self.count + len(images)) if indices is None else [int(i) for i in indices]
         size = tuple(latents.shape[2:])
         small = anti_aliased(images, size)
         noise = torch.stack([_noise(self.seed, number, tuple(latents.shape[1:])) for number in numbers]).to(images)
-        self.latent.update(latents)  # the one that finds what is not finite
+        self.latent.update(latents)
         self.image.update(images)
         self.small_image.update(small)
         self.channels.update(latents)
-        self.means.update(_plain(images, decoded) | _of_latents(images, latents, small, noise))
+        self._reconstruction(images, decoded.float())
+        self.means.update(_of_latents(images, latents, small, noise))
         if probe:
             self._probe(images, latents, decoded)
 
@@ -218,8 +224,8 @@ class LatentMeasures:
 
     def _probe(self, images: Tensor, latents: Tensor, decoded: Tensor) -> None:
         self.bands.update(latents, self.decode, decoded)
-        self.means.update(low_pass_probe(images, latents, self.decode, decoded=decoded, corners=self.corners))
-        self.means.update(cut_probe(images, latents, self.decode, decoded=decoded))
+        self._add(low_pass_probe(images, latents, self.decode, decoded=decoded, corners=self.corners))
+        self._add(cut_probe(images, latents, self.decode, decoded=decoded))
         try:
             found = equivariance_probe(images, latents, self.decode, decoded=decoded, transforms=self.transforms)
         except (RuntimeError, ValueError, AssertionError) as error:  # what networks of one size raise
@@ -228,7 +234,18 @@ class LatentMeasures:
                 f"Scaled and turned latents were not measured: the decoder refused one ({_first_line(error)})."
             )
             return
-        self.means.update(found)
+        self._add(found)
+
+    def _reconstruction(self, images: Tensor, decoded: Tensor) -> None:
+        ratio = psnr(images, decoded)
+        inexact = ratio.isfinite().to(ratio)
+        self.means.update_ratios({"psnr": (ratio.nan_to_num(posinf=0), inexact)})
+        if min(images.shape[2:]) >= _SSIM_SIDE:
+            self.means.update({"ssim": ssim(images, decoded)})
+
+    def _add(self, probed: Probed) -> None:
+        self.means.update(probed.values)
+        self.means.update_ratios(probed.ratios)
 
 
 def _latents_of(images: Tensor, latents: object) -> Tensor:
@@ -248,11 +265,6 @@ def _latents_of(images: Tensor, latents: object) -> Tensor:
             f"{tuple(images.shape[2:])}: are encode and decode in each other's place?"
         )
     return latents
-
-
-def _plain(images: Tensor, decoded: Tensor) -> dict[str, Tensor]:
-    shown = decoded.float().clamp(-1, 1)
-    return {"psnr": psnr(images.float(), shown).clamp_max(120), "ssim": ssim(images.float(), shown)}
 
 
 def _of_latents(images: Tensor, latents: Tensor, small: Tensor, noise: Tensor) -> dict[str, Tensor]:

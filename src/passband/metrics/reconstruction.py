@@ -291,7 +291,7 @@ def _similarity(x: Tensor, y: Tensor) -> Tensor:
     if min(x.shape[2:]) < 2 * _RADIUS + 1:
         raise ValueError(f"SSIM needs sides of {2 * _RADIUS + 1} pixels or more, got {x.shape[2]}x{x.shape[3]}")
     mean_x, mean_y = _local_mean(x), _local_mean(y)
-    spread = _local_mean(x * x) + _local_mean(y * y) - mean_x**2 - mean_y**2
+    spread = (_local_mean(x * x) - mean_x**2) + (_local_mean(y * y) - mean_y**2)
     shared = _local_mean(x * y) - mean_x * mean_y
     likeness = (2 * mean_x * mean_y + _C1) * (2 * shared + _C2)
     return (likeness / ((mean_x**2 + mean_y**2 + _C1) * (spread + _C2))).mean((1, 2, 3))

@@ -1,4 +1,4 @@
-"""Means and standard errors of named numbers that each sample has one of: streamed and merged."""
+"""Means, and ratios of means, of named numbers that each sample has: streamed and merged, with standard errors."""
 
 import math
 from collections.abc import Mapping
@@ -15,17 +15,20 @@ class Estimate(NamedTuple):
     Attributes:
         mean: the mean.
         error: its standard error over samples, taken as independent; NaN for one sample.
-        count: number of samples.
+        samples: number of samples.
 
     """
 
     mean: float
     error: float
-    count: int
+    samples: int
 
 
 class SampleMeans:
-    """Running means of named per-sample numbers, in float64.
+    r"""Running means of named per-sample numbers, and ratios of means, in float64.
+
+    A ratio $r = \bar a / \bar b$ weighs each sample by its $b$, so that samples where nothing happens do not count;
+    its standard error is $\sqrt{\sum_i (a_i - r b_i)^2 \, n / (n - 1)} / \sum_i b_i$.
 
     Example:
         >>> import torch
@@ -33,8 +36,11 @@ class SampleMeans:
         >>> means = SampleMeans()
         >>> means.update({"psnr": torch.tensor([20.0, 30.0])})
         >>> means.update({"psnr": torch.tensor([40.0]), "ssim": torch.tensor([0.5])})
-        >>> means.compute()["psnr"].mean, means.compute()["ssim"].count
+        >>> means.compute()["psnr"].mean, means.compute()["ssim"].samples
         (30.0, 1)
+        >>> means.update_ratios({"share": (torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0]))})
+        >>> means.compute()["share"].mean
+        0.5
 
     """
 
@@ -52,15 +58,28 @@ class SampleMeans:
             ValueError: if a value is not finite; nothing is added then.
 
         """
-        found = {name: value.detach().cpu().double().flatten() for name, value in values.items()}
-        for name, value in found.items():
-            if not bool(value.isfinite().all()):
+        self.update_ratios({name: (value, torch.ones_like(value)) for name, value in values.items()})
+
+    def update_ratios(self, pairs: Mapping[str, tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]]) -> None:
+        """Add a batch of numerators and denominators, a pair for each name.
+
+        Raises:
+            ValueError: if a value is not finite; nothing is added then.
+
+        """
+        found = {
+            name: tuple(part.detach().cpu().double().flatten() for part in (above, below))
+            for name, (above, below) in pairs.items()
+        }
+        for name, parts in found.items():
+            if not all(bool(part.isfinite().all()) for part in parts):
                 raise ValueError(
                     f"{name} is not finite in this batch: look for an overflow (half precision?) in the network, or "
                     "for broken images"
                 )
-        for name, value in found.items():
-            self._add(name, torch.stack([value.sum(), value.square().sum(), value.new_tensor(float(len(value)))]))
+        for name, (a, b) in found.items():
+            count = a.new_tensor(float(len(a)))
+            self._add(name, torch.stack([a.sum(), b.sum(), (a * a).sum(), (a * b).sum(), (b * b).sum(), count]))
 
     def merge(self, other: "SampleMeans") -> "SampleMeans":
         """Add what another one has seen, and return self."""
@@ -69,7 +88,7 @@ class SampleMeans:
         return self
 
     def state_dict(self) -> dict[str, Tensor]:
-        """For each name the sum, the sum of squares and the number of samples."""
+        """For each name the sums of a, b, a², ab and b² and the number of samples; b is 1 for a mean."""
         return {name: sums.clone() for name, sums in self._sums.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -84,9 +103,9 @@ class SampleMeans:
         self._sums[name] = self._sums[name] + sums if name in self._sums else sums.clone()
 
 
-def _estimate(total: float, squares: float, count: float) -> Estimate:
-    mean = total / count if count else math.nan
-    if count < 2:
-        return Estimate(mean, math.nan, int(count))
-    variance = max(squares - count * mean**2, 0.0) / (count - 1)
-    return Estimate(mean, math.sqrt(variance / count), int(count))
+def _estimate(a: float, b: float, aa: float, ab: float, bb: float, count: float) -> Estimate:
+    ratio = a / b if b else math.nan
+    if count < 2 or not b:
+        return Estimate(ratio, math.nan, int(count))
+    residual = max(aa - 2 * ratio * ab + ratio**2 * bb, 0.0)
+    return Estimate(ratio, math.sqrt(residual * count / (count - 1)) / b, int(count))

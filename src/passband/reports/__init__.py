@@ -14,6 +14,8 @@ from passband.reports.figures import (
 )
 from passband.reports.front import FrontReport, front_numbers, front_sections, recipe_line
 from passband.reports.front_figures import front_plane_figure, passed_power_figure
+from passband.reports.inspection import inspection_numbers, inspection_report
+from passband.reports.inspection_sections import Inspected
 from passband.reports.page import (
     Code,
     Figure,
@@ -35,6 +37,7 @@ __all__ = [
     "Code",
     "Figure",
     "FrontReport",
+    "Inspected",
     "Number",
     "Numbers",
     "Page",
@@ -53,6 +56,8 @@ __all__ = [
     "front_sections",
     "image_grid",
     "image_mosaic",
+    "inspection_numbers",
+    "inspection_report",
     "installed_versions",
     "passed_power_figure",
     "psd_figure",

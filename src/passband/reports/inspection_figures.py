@@ -80,35 +80,49 @@ def band_map_figure(results: Mapping[str, LatentResult]) -> "Figure":
     return figure
 
 
-def low_pass_figure(results: Mapping[str, LatentResult], corners: Mapping[str, list[int]]) -> "Figure":
-    """PSNR of decoded low-passed latents against low-passed images, over the low-pass's corner.
+def low_pass_figure(results: Mapping[str, LatentResult]) -> "Figure":
+    """Decoded low-passed latents against low-passed images, over the corner of DSM's low-pass.
 
     Args:
         results: name of the autoencoder to what was measured.
-        corners: for each, the corners that were measured.
 
     Returns:
-        The figure: solid the decoded latent, dotted the decoded image, low-passed afterwards.
+        The figure: on the left PSNR (dotted: the decoded image, low-passed afterwards), on the right the agreement.
 
     """
     figure_class = import_extra("matplotlib.figure", "train").Figure
     with _style():
-        figure: Figure = figure_class(figsize=(WIDTH, 3.6))
-        axes = figure.subplots()
+        figure: Figure = figure_class(figsize=(_TWO * WIDTH, 3.4))
+        left, right = figure.subplots(1, 2)
         for number, (name, result) in enumerate(results.items()):
-            ks, colour = corners[name], COLOURS[number]
-            for kind, line, label in (("psnr", "-", "D(M z)"), ("ideal", (0, (1.5, 1.2)), "M D(z)")):
-                values = [result.means[f"low_pass.{k}.{kind}"] for k in ks]
-                axes.errorbar(
-                    ks, [v.mean for v in values], yerr=[v.error for v in values], label=f"{name}: {label}",
-                    color=colour, linestyle=line, marker="o" if kind == "psnr" else None, ms=5, capsize=3,
-                    elinewidth=1.2,
-                )  # fmt: skip
-        axes.set_xticks(sorted({k for ks in corners.values() for k in ks}))
-        axes.set_xlabel("corner k of the low-pass M (larger: less passes)")
-        axes.set_ylabel("PSNR against M x (dB)")
-        figure.legend(loc="outside upper left", ncols=2)
+            style: dict[str, Any] = {"color": COLOURS[number], "marker": "osD"[number], "ms": 5}
+            ks = measured_corners(result, "low_pass")
+            for kind, label, look in (
+                ("error", f"{name}: D(M z)", {"linestyle": "-"}),
+                ("ideal", f"{name}: M D(z)", {"linestyle": (0, (1.5, 1.2)), "marker": None}),
+            ):
+                errors = [result.means[f"low_pass.{k}.{kind}"].mean for k in ks]
+                values = [10 * math.log10(4 / max(error, 1e-12)) for error in errors]
+                left.plot([float(k) for k in ks], values, label=label, **(style | look))
+            agreement = [result.means[f"low_pass.{k}.agreement"] for k in ks]
+            right.errorbar(
+                [float(k) for k in ks], [a.mean for a in agreement], yerr=[a.error for a in agreement],
+                capsize=3, elinewidth=1.2, **style,
+            )  # fmt: skip
+        for axes in (left, right):
+            axes.set_xlabel("corner k of the low-pass M (larger: less passes)")
+        left.set_ylabel("PSNR against M x (dB)")
+        right.set_ylabel("agreement of the change")
+        right.set_ylim(min(-0.05, right.get_ylim()[0]), 1.05)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure
+
+
+def measured_corners(result: LatentResult, kind: str) -> list[str]:
+    """The corners (`low_pass`) or cuts (`cut`) that were measured, as they are in the numbers' names, in order."""
+    tail = ".agreement"
+    found = [name for name in result.means if name.startswith(f"{kind}.") and name.endswith(tail)]
+    return sorted((name.removeprefix(f"{kind}.").removesuffix(tail) for name in found), key=float)
 
 
 def latent_pictures(

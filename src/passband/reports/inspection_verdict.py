@@ -10,16 +10,17 @@ from passband.metrics import Estimate, LatentResult
 Rating = Literal["good", "fair", "poor", "unknown"]
 
 #: Thresholds (good, poor) of each rating. They are conventions of this page, not results.
-ESM_SHARE = (0.5, 0.9)  # of white noise's divergence; below, above
+ESM_SHARE = (0.3, 0.75)  # of white noise's divergence; below, above
 STEEPER = 0.2  # beyond the image's exponent
 NEARLY_WHITE = 0.25  # of the image's exponent
-OCTAVE_SHARE = (0.7, 0.5)  # above, below
-OVER_BLIND = 0.1  # beyond a decoder that cannot tell the bands apart
-DROP = (1.0, 3.0)  # dB; below, above
+SKILL = (0.6, 0.3)  # of the octave share over a blind decoder's; above, below
+AGREEMENT = (0.7, 0.4)  # above, below
+MISSED = (0.2, 0.4)  # of the variance; below, above
 CORNERS_JUDGED = (8, 10, 12)  # those that decoders are trained with
-HALVED = "equivariance.0.5.0"
+HALVED = "equivariance.0.5.0.missed"
 POOR_RECONSTRUCTION = 20.0  # dB
 FEW_IMAGES = 64
+_WORDS = ("none", "one", "two", "three", "four", "five")
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,21 @@ def findings(result: LatentResult) -> tuple[Finding, ...]:
     return _slope(result), _divergence(result), _bands(result), _low_pass(result), _scaled(result)
 
 
+def headline(name: str, result: LatentResult) -> str:
+    """The shortest verdict: how many of the questions speak against it."""
+    ratings = [finding.rating for finding in findings(result)]
+    asked, poor = len(ratings) - ratings.count("unknown"), ratings.count("poor")
+    if not asked:
+        return f"{name}: nothing could be rated."
+    if poor:
+        return f"{name}: {_WORDS[poor]} of {_WORDS[asked]} measures {'speak' if poor > 1 else 'speaks'} against it."
+    if "fair" in ratings:
+        return f"{name}: nothing speaks clearly against it."
+    return f"{name}: nothing measured here speaks against it."
+
+
 def verdict(name: str, result: LatentResult) -> str:
-    """Two or three sentences on one autoencoder.
+    """A few sentences on one autoencoder.
 
     Args:
         name: what to call it.
@@ -58,27 +72,18 @@ def verdict(name: str, result: LatentResult) -> str:
         Plain text.
 
     """
-    found = findings(result)
-    poor = [finding for finding in found if finding.rating == "poor"]
-    fair = [finding for finding in found if finding.rating == "fair"]
-    asked = sum(finding.rating != "unknown" for finding in found)
-    if not asked:
-        first = f"{name}: nothing could be rated, see the notes"
-    elif poor:
-        first = f"{name}: {_count(len(poor), asked)} speak against it: {_join([finding.says for finding in poor])}"
-        if fair:
-            first += f". In between: {_join([finding.says for finding in fair])}"
-    elif fair:
-        first = f"{name}: nothing speaks clearly against it, but {_join([finding.says for finding in fair])}"
-    else:
-        first = f"{name}: nothing measured here speaks against it: {_join([finding.says for finding in found[:3]])}"
-    return f"{first}. {_reconstruction(result)}"
+    says: dict[Rating, list[str]] = {"poor": [], "fair": [], "good": [], "unknown": []}
+    for finding in findings(result):
+        says[finding.rating].append(finding.says)
+    heads: tuple[tuple[Rating, str], ...] = (("poor", "Against"), ("fair", "In between"), ("good", "In favour"))
+    parts = [f"{head}: {'; '.join(says[rating])}." for rating, head in heads if says[rating]]
+    return " ".join([headline(name, result), *parts, _reconstruction(result)])
 
 
 def warnings(name: str, result: LatentResult) -> list[str]:
     """What a reader must know before believing the numbers."""
     notes = list(result.notes)
-    psnr = result.means["psnr"].mean
+    psnr = result.means["psnr"].mean  # NaN where all are exact
     if psnr < POOR_RECONSTRUCTION:
         notes.append(
             f"The reconstruction is poor ({psnr:.1f} dB): the latents hold little of the images, and the answers below "
@@ -101,7 +106,8 @@ def warnings(name: str, result: LatentResult) -> list[str]:
 def difference(names: Sequence[str], results: Sequence[LatentResult]) -> str:
     """The second autoencoder against the first, in words: only what differs by more than twice the standard error."""
     first, second = results
-    better, worse = [], []
+    better: list[str] = []
+    worse: list[str] = []
     for what, a, b, up, digits in _compared(first, second):
         gap = b.mean - a.mean
         error = math.hypot(a.error, b.error)
@@ -116,20 +122,23 @@ def difference(names: Sequence[str], results: Sequence[LatentResult]) -> str:
     return f"Against {names[0]}, {names[1]} is {' and '.join(parts)}."
 
 
-def judged_drop(result: LatentResult) -> Estimate | None:
-    """The mean loss over the corners that are judged; None where none was measured."""
-    found = [result.means[key] for k in CORNERS_JUDGED if (key := f"low_pass.{k}.drop") in result.means]
+def agreement(result: LatentResult, kind: Literal["cut", "low_pass"]) -> Estimate | None:
+    """The mean agreement of low-passed latents: by frequency (`cut`), or in DSM's blocks over the corners judged."""
+    wanted = [f"low_pass.{k}.agreement" for k in CORNERS_JUDGED]
+    names = wanted if kind == "low_pass" else [name for name in result.means if name.startswith("cut.")]
+    found = [result.means[name] for name in names if name in result.means and name.endswith(".agreement")]
+    found = [estimate for estimate in found if math.isfinite(estimate.mean)]
     if not found:
         return None
     error = sum(estimate.error for estimate in found) / len(found)  # of the same images: errors add up
-    return Estimate(sum(estimate.mean for estimate in found) / len(found), error, found[0].count)
+    return Estimate(sum(estimate.mean for estimate in found) / len(found), error, found[0].samples)
 
 
 def pm(value: float, error: float, digits: int = 2) -> str:
     """A number with its standard error."""
     if not math.isfinite(value):
         return "–"
-    shown = f"{value:.{digits}f}".replace("-", "−")
+    shown = _minus(value, digits)
     return f"{shown} ± {error:.{digits}f}" if math.isfinite(error) else shown
 
 
@@ -137,7 +146,7 @@ def _slope(result: LatentResult) -> Finding:
     latent, image = result.latent, result.small_image
     question = "Does the latent's power fall with frequency, and no steeper than the image's?"
     rule = (
-        f"good: exponent between {NEARLY_WHITE:g} times the image's and {STEEPER:g} above it; fair: steeper; poor: flatter"
+        f"exponent; good: from {NEARLY_WHITE:g} times the image's to {STEEPER:g} above it; fair: steeper; poor: flatter"
     )
     value = f"{pm(latent.beta, latent.beta_error)} (image {pm(image.beta, image.beta_error)})"
     if not math.isfinite(latent.beta) or not math.isfinite(image.beta):
@@ -155,7 +164,7 @@ def _slope(result: LatentResult) -> Finding:
 
 def _divergence(result: LatentResult) -> Finding:
     question = "Is its spectrum close to the flattened spectrum of the image (ESM, δ = 1)?"
-    rule = f"share of white noise's divergence; good: below {ESM_SHARE[0]:g}; poor: {ESM_SHARE[1]:g} and more"
+    rule = f"divergence as a share of white noise's; good: below {ESM_SHARE[0]:g}; poor: {ESM_SHARE[1]:g} and more"
     own, white = (result.means[key].mean for key in ("esm.1", "esm.1.white"))
     if not white > 0:
         return Finding(question, "–", "unknown", "", rule)
@@ -164,58 +173,70 @@ def _divergence(result: LatentResult) -> Finding:
     how = {"good": "close to", "fair": "part of the way to", "poor": "as far as white noise from"}[rating]
     if share > 1.1:
         how = "further than white noise from"
+    if rating != "good" and result.latent.beta > result.small_image.beta:
+        how = f"too steep, {how}"
     says = f"its spectrum is {how} the flattened spectrum of the image"
-    return Finding(question, f"{share:.2f} ({own:.4f} of {white:.4f})", rating, says, rule)
+    return Finding(question, f"{share:.2f} of white noise's ({own:.3f} to {white:.3f})", rating, says, rule)
+
+
+def skill(share: float, blind: float) -> float:
+    """How far a share is from what a blind decoder gets (0) to all (1)."""
+    return (share - blind) / (1 - blind) if blind < 1 else math.nan
 
 
 def _bands(result: LatentResult) -> Finding:
-    question = "Does each latent frequency land at its own frequency in the image?"
+    question = "Does each latent frequency land at its own place in the image?"
     rule = (
-        f"share of the response within an octave; good: {OCTAVE_SHARE[0]:g} and more; poor: below {OCTAVE_SHARE[1]:g}, "
-        f"or within {OVER_BLIND:g} of a decoder that cannot tell frequencies apart"
+        f"response within an octave, on the way from a blind decoder to all of it; good: {SKILL[0]:g} and more; poor: "
+        f"below {SKILL[1]:g}; the better of: same cycles per image, same share of the Nyquist frequency"
     )
     bands = result.bands
     if bands is None or not math.isfinite(bands.octave):
         return Finding(question, "–", "unknown", "", rule)
-    value = f"{pm(bands.octave, bands.octave_error)} (blind {bands.blind:.2f})"
-    if bands.octave - bands.blind < OVER_BLIND:
-        return Finding(question, value, "poor", "the decoder hardly tells the latent's frequencies apart", rule)
-    rating = _rated(-bands.octave, (-OCTAVE_SHARE[0], -OCTAVE_SHARE[1]), strict=True)
+    own, relative = skill(bands.octave, bands.blind), skill(bands.relative, bands.blind_relative)
+    value = f"{own:.2f} same cycles, {relative:.2f} same share".replace("-", "−")
+    rating = _rated(-max(own, relative), (-SKILL[0], -SKILL[1]))
     how = {"good": "keeps", "fair": "only partly keeps", "poor": "does not keep"}[rating]
-    return Finding(question, value, rating, f"the decoder {how} frequency to frequency", rule)
+    scaled = " (as shares of the Nyquist frequency)" if relative > own and rating != "poor" else ""
+    return Finding(question, value, rating, f"the decoder {how} frequency to frequency{scaled}", rule)
 
 
 def _low_pass(result: LatentResult) -> Finding:
     question = "Does a low-passed latent decode to the low-passed image?"
     rule = (
-        f"loss against low-passing the decoded image, mean of the corners {', '.join(map(str, CORNERS_JUDGED))}; good: "
-        f"below {DROP[0]:g} dB; poor: {DROP[1]:g} dB and more"
+        f"agreement of the change with the one asked for; good: {AGREEMENT[0]:g} and more; poor: below "
+        f"{AGREEMENT[1]:g}; the better of: same cycles per image, DSM's blocks at corners "
+        f"{', '.join(map(str, CORNERS_JUDGED))}"
     )
-    drop = judged_drop(result)
-    if drop is None:
+    own, blocks = agreement(result, "cut"), agreement(result, "low_pass")
+    known = [estimate.mean for estimate in (own, blocks) if estimate is not None]
+    if not known:
         return Finding(question, "–", "unknown", "", rule)
-    rating = _rated(drop.mean, DROP)
-    how = {"good": "are decoded to low-passed images", "fair": "are decoded to low-passed images only roughly"}
-    how["poor"] = "are not decoded to low-passed images"
-    says = f"low-passed latents {how[rating]} (loss {_minus(drop.mean, 1)} dB)"
-    return Finding(question, f"{pm(drop.mean, drop.error, 1)} dB", rating, says, rule)
+    parts = [] if own is None else [f"{pm(own.mean, own.error)} same cycles"]
+    parts += [] if blocks is None else [f"{pm(blocks.mean, blocks.error)} DSM"]
+    rating = _rated(-max(known), (-AGREEMENT[0], -AGREEMENT[1]))
+    how = {"good": "decode", "fair": "only roughly decode", "poor": "do not decode"}[rating]
+    sense = " (in DSM's blocks)" if blocks is not None and blocks.mean == max(known) and rating != "poor" else ""
+    return Finding(question, ", ".join(parts), rating, f"low-passed latents {how} to low-passed images{sense}", rule)
 
 
 def _scaled(result: LatentResult) -> Finding:
     question = "Does a latent at half the size decode to the image at half the size?"
-    rule = f"loss against halving the decoded image; good: below {DROP[0]:g} dB; poor: {DROP[1]:g} dB and more"
-    drop = result.means.get(f"{HALVED}.drop")
-    if drop is None:
+    rule = (
+        f"share of the halved image's variance that is missed; good: below {MISSED[0]:g}; poor: {MISSED[1]:g} and more"
+    )
+    missed = result.means.get(HALVED)
+    if missed is None or not math.isfinite(missed.mean):
         return Finding(question, "–", "unknown", "", rule)
-    rating = _rated(drop.mean, DROP)
-    how = {"good": "follow", "fair": "only roughly follow", "poor": "do not follow"}[rating]
-    says = f"decoded images {how} the latent's scale (loss {_minus(drop.mean, 1)} dB)"
-    return Finding(question, f"{pm(drop.mean, drop.error, 1)} dB", rating, says, rule)
+    rating = _rated(missed.mean, MISSED)
+    how = {"good": "decode", "fair": "only roughly decode", "poor": "do not decode"}[rating]
+    says = f"halved latents {how} to halved images"
+    return Finding(question, pm(missed.mean, missed.error), rating, says, rule)
 
 
 def _reconstruction(result: LatentResult) -> str:
     psnr = result.means["psnr"].mean
-    return f"It reconstructs at {psnr:.1f} dB PSNR" + (" (exactly)." if psnr >= 119 else ".")
+    return f"It reconstructs at {psnr:.1f} dB PSNR." if math.isfinite(psnr) else "It reconstructs exactly."
 
 
 def _compared(a: LatentResult, b: LatentResult) -> list[tuple[str, Estimate, Estimate, bool, int]]:
@@ -223,8 +244,9 @@ def _compared(a: LatentResult, b: LatentResult) -> list[tuple[str, Estimate, Est
     pairs = [
         ("reconstruction, PSNR in dB", a.means["psnr"], b.means["psnr"], True, 2),
         ("ESM divergence at δ = 1", a.means["esm.1"], b.means["esm.1"], False, 4),
-        ("loss of low-passed latents, dB", judged_drop(a), judged_drop(b), False, 1),
-        ("loss of halved latents, dB", a.means.get(f"{HALVED}.drop"), b.means.get(f"{HALVED}.drop"), False, 1),
+        ("agreement of low-passed latents", agreement(a, "cut"), agreement(b, "cut"), True, 2),
+        ("agreement of DSM's low-pass", agreement(a, "low_pass"), agreement(b, "low_pass"), True, 2),
+        ("missed at half the size", a.means.get(HALVED), b.means.get(HALVED), False, 2),
     ]
     found = [(what, x, y, up, digits) for what, x, y, up, digits in pairs if x is not None and y is not None]
     if a.bands is not None and b.bands is not None:
@@ -233,11 +255,9 @@ def _compared(a: LatentResult, b: LatentResult) -> list[tuple[str, Estimate, Est
     return found
 
 
-def _rated(value: float, limits: tuple[float, float], *, strict: bool = False) -> Rating:
+def _rated(value: float, limits: tuple[float, float]) -> Rating:
     good, poor = limits
-    if value < good or (strict and value == good):
-        return "good"
-    return "fair" if value < poor or (strict and value == poor) else "poor"
+    return "good" if value <= good else "fair" if value < poor else "poor"
 
 
 def _known(value: float) -> float:
@@ -245,12 +265,7 @@ def _known(value: float) -> float:
 
 
 def _minus(value: float, digits: int = 2) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def _count(poor: int, asked: int) -> str:
-    words = ("no", "one", "two", "three", "four", "five")
-    return f"{words[poor]} of {words[asked]} measures" if poor > 1 else f"one of {words[asked]} measures"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _join(texts: Sequence[str]) -> str:

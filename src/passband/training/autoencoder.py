@@ -140,7 +140,7 @@ class AutoencoderTask(Task):
         self.perceptual = build_perceptual(objective.perceptual)
         if self.perceptual is not None:
             self.perceptual.to(accelerator.device)
-        self.terms = {term.name: term for term in objective.latent}
+        self.terms: dict[str, LatentTerm] = {term.name: term for term in objective.latent}
         teacher = self.terms.get("teacher")
         aligned = None
         if isinstance(teacher, TeacherTerm):
@@ -161,10 +161,9 @@ class AutoencoderTask(Task):
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(self.recipe.training.seed, 0, "discriminator"))
             network = PatchGAN(self.recipe.sample_shape[0], settings.base_channels, settings.layers, settings.norm)
-        optimizer = self.recipe.optimizer
-        if settings.lr is not None:
-            optimizer = optimizer.model_copy(update={"lr": settings.lr})
-        return Learner(DiscriminatorPass(network), self.accelerator, optimizer)
+        own = {"lr": settings.lr, "betas": settings.betas}
+        changes = {name: value for name, value in own.items() if value is not None}
+        return Learner(DiscriminatorPass(network), self.accelerator, self.recipe.optimizer.model_copy(update=changes))
 
     @property
     def _discriminator(self) -> nn.Module:

@@ -1,11 +1,11 @@
 """The averages of the weights that a recipe asks for."""
 
-from passband.training.config import Recipe
+from passband.training.config import AnyRecipe
 from passband.training.ema import ConstantDecay, HalfLife, PowerAverage, Profile
 from passband.training.sections import HalfLifeSettings
 
 
-def profiles(recipe: Recipe) -> dict[str, Profile]:
+def profiles(recipe: AnyRecipe) -> dict[str, Profile]:
     """The averages of the weights by the names of their folders in a checkpoint."""
     settings = recipe.training
     emas = settings.ema if isinstance(settings.ema, tuple) else (settings.ema,)

@@ -55,8 +55,8 @@ def build_dataset(settings: sections.AnyData, *, images: bool = False) -> Datase
     if isinstance(settings, sections.LatentsData):
         return _build_latents(settings, images)
     options = settings.model_dump(exclude={"name", "path", "resolution", "flip", "augment", "workers"})
-    images = ImageFolder if isinstance(settings, sections.ImagesData) else HubImages
-    return images(settings.path, settings.resolution, **options)
+    pictures: Any = ImageFolder if isinstance(settings, sections.ImagesData) else HubImages
+    return pictures(settings.path, settings.resolution, **options)  # type: ignore[no-any-return]
 
 
 def _build_latents(settings: sections.LatentsData, images: bool) -> LatentShards:
@@ -77,7 +77,9 @@ def _build_latents(settings: sections.LatentsData, images: bool) -> LatentShards
                 f"a teacher looks at the images, and {str(settings.path)!r} does not say which they are: store its "
                 "features (encode with --teacher), and name them stored:NAME in alignment.teachers"
             )
-        found.with_images(build_dataset(_DATA.validate_python(found.data)))
+        encoded = build_dataset(_DATA.validate_python(found.data))
+        assert isinstance(encoded, ImageSamples)
+        found.with_images(encoded)
     return found
 
 

@@ -1,6 +1,7 @@
 """From the latents that a network draws to images."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from pydantic import Discriminator, TypeAdapter
 from torch import Tensor
 
+from passband._files import replace_folder
 from passband.integrations.autoencoder import Autoencoder, load_network
 from passband.training.checkpoint import CheckpointError
 from passband.training.sections import AnyData
@@ -70,15 +72,43 @@ class LatentDecoder:
         return self
 
 
-def latent_decoder(folder: Path) -> LatentDecoder:
+def keep_autoencoder(latents: Path, root: Path) -> None:
+    """Copy the autoencoder of encoded latents, and what is known of them, into a run's folder."""
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(latents / AUTOENCODER, folder, dirs_exist_ok=True)
+        shutil.copy(latents / LATENTS, folder / LATENTS)
+
+    replace_folder(root / AUTOENCODER, fill)
+
+
+def recorded_data(facts_file: Path) -> AnyData | None:
+    """The settings that made the images, as a latents.json records them; None where it does not.
+
+    Raises:
+        CheckpointError: if the file cannot be read.
+
+    """
+    try:
+        data = json.loads(facts_file.read_text())["data"]
+        return None if data is None else _DATA.validate_python(data)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{str(facts_file)!r} cannot be read ({error}): encode the images again") from error
+
+
+def latent_decoder(folder: Path, facts_file: Path | None = None) -> LatentDecoder:
     """The decoder of a folder that holds an autoencoder and the latents.json of what it encoded.
+
+    Args:
+        folder: the autoencoder's.
+        facts_file: the latents.json, where it lies elsewhere.
 
     Raises:
         CheckpointError: if one of them is missing or damaged.
 
     """
     try:
-        facts: dict[str, Any] = json.loads((folder / LATENTS).read_text())
+        facts: dict[str, Any] = json.loads((facts_file or folder / LATENTS).read_text())
         channels, height, width = (int(side) for side in facts["image_shape"])
         data = None if facts.get("data") is None else _DATA.validate_python(facts["data"])
         autoencoder = Autoencoder(load_network(folder).eval(), str(folder))

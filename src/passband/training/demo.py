@@ -22,7 +22,7 @@ from passband.data import ImageFolder, checkerboard_patterns, checkerboards, sav
 from passband.metrics import MeanPSD, leakage, log_spectral_distance, pattern_distance
 from passband.reports.paired import estimate
 from passband.sampling import SOLVERS
-from passband.training.config import Recipe, make_recipe
+from passband.training.config import Recipe
 from passband.training.run_folder import RunFolder
 from passband.training.trainer import Trainer
 
@@ -84,7 +84,7 @@ class Experiment:
 
     def recipe(self, arm: str, seed: int) -> Recipe:
         """The recipe of one run: a small DDPM that differs between arms in the spectral term alone."""
-        return make_recipe(
+        return Recipe.model_validate(
             {
                 "name": f"seed-{seed}",
                 "data": {"name": "checkerboard", "resolution": self.size, "cells": self.cells, "seed": seed},

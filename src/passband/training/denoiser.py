@@ -1,6 +1,7 @@
 """The task of training a denoiser: on pixels or latents, with a spectral term, forcing, and alignment."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +15,13 @@ from passband.training.batches import Batch
 from passband.training.build import classes_of
 from passband.training.conditioning import Conditioner, sampling_options
 from passband.training.config import Recipe, RecipeError
+from passband.training.decode import AUTOENCODER, LATENTS, LatentDecoder, keep_autoencoder, latent_decoder
 from passband.training.families import family_named
 from passband.training.fit import check_network, fitting_parts
 from passband.training.images import denoising_loss, draw
 from passband.training.learner import Learner
 from passband.training.networks import build_network, data_classes
+from passband.training.sections import LatentsData
 from passband.training.sharding import check_sharding
 from passband.training.task import Objective, Task, Turn
 
@@ -63,6 +66,10 @@ class DenoiserTask(Task):
             )
         if recipe.training.channels_last:
             trained = trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._decode: LatentDecoder | None = None
+        if isinstance(recipe.data, LatentsData):
+            path = recipe.data.path
+            self._decode = latent_decoder(path / AUTOENCODER, path / LATENTS).to(accelerator.device)
         learner = Learner(trained, accelerator, recipe.optimizer, shards=recipe.training.sharding == "fsdp")
         self.learners = {"network": learner}
         self._forward = torch.compile(learner.model) if recipe.training.compile else learner.model
@@ -124,10 +131,10 @@ class DenoiserTask(Task):
 
     @torch.no_grad()
     def draw(self, network: nn.Module, seeds: range) -> Tensor:
-        """Samples with the recipe's settings."""
+        """Samples with the recipe's settings, decoded where they are latents."""
         settings = self.recipe.sampling
         classes = data_classes(network, self.recipe.model)
-        return sample(
+        drawn = sample(
             network,
             self.process,
             self.recipe.sample_shape,
@@ -139,6 +146,12 @@ class DenoiserTask(Task):
             device=self.accelerator.device,
             **sampling_options(network, settings, seeds, classes, self.accelerator.device),
         )
+        return drawn if self._decode is None else self._decode(drawn)
+
+    def furnish(self, root: Path) -> None:
+        """Keep a copy of the autoencoder that samples are decoded with."""
+        if isinstance(self.recipe.data, LatentsData):
+            keep_autoencoder(self.recipe.data.path, root)
 
     @property
     def shown_seeds(self) -> range:

@@ -19,6 +19,8 @@ from passband.integrations.autoencoder import Autoencoder
 from passband.integrations.teachers import Teacher
 
 SCALES = ("global", "channel")
+#: A channel whose standard deviation is this share of the largest holds rounding, not images.
+_STILL = 1e-5
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -167,10 +169,10 @@ def _standard(statistics: Mapping[str, list[float]], scale: str) -> tuple[list[f
         center = math.fsum(mean) / len(mean)
         spread = math.sqrt(math.fsum(s * s + (m - center) ** 2 for m, s in zip(mean, std, strict=True)) / len(mean))
         mean, std = [center] * len(mean), [spread] * len(mean)
-    still = [channel for channel, value in enumerate(std) if value == 0]
+    still = [channel for channel, value in enumerate(std) if value <= _STILL * max(std)]
     if still:
         raise ValueError(
-            f"the latents of channel(s) {still} are the same everywhere and cannot be scaled: use --scale global, or "
+            f"the latents of channel(s) {still} are the same everywhere, or nearly so, and cannot be scaled: use --scale global, or "
             "another autoencoder"
         )
     return mean, std

@@ -16,7 +16,15 @@ from passband._files import write_file
 from passband.reports.grid_tables import compare_arms
 from passband.reports.page import installed_versions
 from passband.training.checkpoint import checkpoint_folder, torn
-from passband.training.config import Recipe, RecipeError, invalid, load_recipe, parse_override, read_settings
+from passband.training.config import (
+    Recipe,
+    RecipeError,
+    denoiser_recipe,
+    invalid,
+    load_recipe,
+    parse_override,
+    read_settings,
+)
 from passband.training.draw import NonFiniteSamplesError
 from passband.training.evaluate import METRICS, EvaluationSettings, Evaluator, evaluation_folder, finished
 from passband.training.guard import NonFiniteLossError
@@ -240,7 +248,7 @@ class Grid:
         ]
         overrides = [*settings.overrides, *settings.models[found.model], *settings.arms[found.arm], *fixed]
         try:
-            return load_recipe(self.recipe_file, overrides)
+            return denoiser_recipe(load_recipe(self.recipe_file, overrides), "a grid")
         except RecipeError as error:
             raise RecipeError(f"model {found.model!r}, arm {found.arm!r}: {error}") from error
 

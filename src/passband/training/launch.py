@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from passband._checks import import_extra
-from passband.training.config import Recipe, RecipeError
+from passband.training.config import AnyRecipe, RecipeError
 from passband.training.journal import check_trackers
 from passband.training.run_folder import RunFolder
 from passband.training.sharding import accelerator_options
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def launch(recipe: Recipe, folder: RunFolder) -> "Accelerator":
+def launch(recipe: AnyRecipe, folder: RunFolder) -> "Accelerator":
     """Devices, processes, precision and trackers, as the recipe asks.
 
     Raises:

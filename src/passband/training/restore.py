@@ -15,7 +15,7 @@ from passband.models import JiT
 from passband.process import Process
 from passband.training.build import build_process
 from passband.training.checkpoint import CheckpointError, checkpoint_folder, checkpoints, torn
-from passband.training.config import Recipe, denoiser_recipe, load_recipe
+from passband.training.config import AutoencoderRecipe, Recipe, denoiser_recipe, load_recipe
 from passband.training.decode import AUTOENCODER, LATENTS, LatentDecoder, latent_decoder
 from passband.training.families import family_named
 from passband.training.networks import data_classes, load_network, network_shape
@@ -163,6 +163,30 @@ def find_autoencoder(path: str | Path, *, step: int | None = None, weights: str 
     encoded = (root / LATENTS).is_file() and (root / AUTOENCODER).is_dir()
     network = load_autoencoder(root / AUTOENCODER if encoded else root)
     return Autoencoder(network.eval(), root.resolve().name)
+
+
+def is_autoencoder(path: str | Path) -> bool:
+    """Whether a folder holds an autoencoder, as find_autoencoder takes it, rather than a denoiser.
+
+    Raises:
+        RecipeError: if it holds a recipe that cannot be read.
+
+    """
+    root = Path(path)
+    if (root / "recipe.yaml").is_file():
+        return isinstance(RunFolder(root).recipe(), AutoencoderRecipe)
+    files = ("config.json", "vae/config.json", LATENTS)
+    return not (root / "process.json").is_file() and any((root / name).is_file() for name in files)
+
+
+def checkpoint_step(root: Path, step: int | None) -> int:
+    """The step of a run's checkpoint: the one asked for, or the newest.
+
+    Raises:
+        CheckpointError: if there is none, or it is not whole.
+
+    """
+    return _step(RunFolder(root).checkpoints, step)
 
 
 def _trained_autoencoder(root: Path, step: int | None, weights: str) -> Autoencoder:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from passband._files import write_file
 from passband.training.checkpoint import checkpoints, newest_whole
-from passband.training.config import Recipe, RecipeError, load_recipe
+from passband.training.config import AnyRecipe, RecipeError, load_recipe
 from passband.training.ema import Snapshot
 
 #: Settings that may change when a run is resumed: they change no weight at a given step.
@@ -54,7 +54,7 @@ class RunFolder:
         """
         return newest_whole(self.checkpoints)
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> AnyRecipe:
         """The recipe with which the run was started.
 
         Raises:
@@ -69,7 +69,7 @@ class RunFolder:
             )
         return load_recipe(self.recipe_file)
 
-    def start(self, recipe: Recipe) -> None:
+    def start(self, recipe: AnyRecipe) -> None:
         """Write the resolved recipe into a fresh folder, or one in which a run ended before its first checkpoint.
 
         Raises:
@@ -87,7 +87,7 @@ class RunFolder:
         write_file(self.recipe_file, recipe.to_yaml().encode())
         write_file(self.log_file, b"")
 
-    def resume(self, recipe: Recipe) -> None:
+    def resume(self, recipe: AnyRecipe) -> None:
         """Check that the recipe continues this run, and cut the log back to its newest checkpoint.
 
         Raises:

@@ -17,8 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from passband._checks import import_extra
-from passband.training.config import Recipe, RecipeError
-from passband.training.networks import load_network
+from passband.training.config import AnyRecipe, Recipe, RecipeError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,7 +48,7 @@ def check_sharding(recipe: Recipe) -> None:
             )
 
 
-def accelerator_options(recipe: Recipe) -> list[Any]:
+def accelerator_options(recipe: AnyRecipe) -> list[Any]:
     """What Accelerate needs to know of the shards before it starts, for `kwargs_handlers`."""
     if recipe.training.sharding == "none":
         return []
@@ -132,20 +131,17 @@ class Sharding:
         return gathered(state, self.accelerator.is_main_process) if self.active else state
 
     def load(self, network: nn.Module, folder: Path) -> None:
-        """Load weights that `whole` gave and that were saved, each process its shards of them.
+        """Load weights that `whole` gave and that were saved, each process its own.
 
         Raises:
             OSError, ValueError, RuntimeError: if there are none, or they are not this network's.
 
         """
-        if not self.active:
-            network.load_state_dict(load_network(folder).state_dict())
-            return
         # Mapped, not read: the processes of a machine share the pages.
         stored = {
             name: value for file in sorted(folder.glob("*.safetensors")) for name, value in load_file(file).items()
         }
-        network.load_state_dict(divided(stored, network.state_dict()))
+        network.load_state_dict(divided(stored, network.state_dict()) if self.active else stored)
 
     def load_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         """Load an optimizer's state that `whole_state` gave, or a run without shards."""

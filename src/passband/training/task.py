@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -63,6 +64,9 @@ class Task(ABC):
     @abstractmethod
     def draw(self, network: nn.Module, seeds: range) -> Tensor:
         """Images by a network of this kind: samples, or pictures and their reconstructions."""
+
+    def furnish(self, root: Path) -> None:  # noqa: B027
+        """Write what the run's samples need, beside its checkpoints, into the run's folder."""
 
     @property
     @abstractmethod

@@ -82,6 +82,7 @@ class Trainer:
                 self.folder.resume(recipe)
             else:
                 self.folder.start(recipe)
+            self.task.furnish(self.folder.root)
         self.accelerator.wait_for_everyone()
         if resume:
             self._load_latest()

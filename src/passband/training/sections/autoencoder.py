@@ -7,6 +7,8 @@ from pydantic import Discriminator, Field, field_validator, model_validator
 
 from passband.training.sections.settings import Settings
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 class AutoencoderKLModel(Settings):
     """diffusers' AutoencoderKL, in its terms, or one that was saved (`pretrained`, its folder or its pipeline's)."""
@@ -45,6 +47,7 @@ class AdversarialSettings(Settings):
     layers: int = Field(3, ge=1)
     norm: Literal["batch", "group", "none"] = "batch"
     lr: float | None = Field(None, gt=0, description="Of the discriminator; default: the autoencoder's.")
+    betas: tuple[Share, Share] | None = Field(None, description="Likewise.")
 
 
 class KLTerm(Settings):
