@@ -17,6 +17,7 @@ from passband.training.draw import Drawing
 from passband.training.families import family_of
 from passband.training.networks import build_network, class_inputs, data_classes, load_network, network_shape
 from passband.training.sections import DiTModel
+from passband.training.sharding import blocks
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -231,3 +232,8 @@ def test_a_run_with_classes_is_trained_restored_and_guided(labelled: Path, tmp_p
         for a, block in zip(tables, start, strict=True)
     ]
     assert all(bool(rows[3] > 0) for rows in moved)  # labels were dropped: the null class has learned
+
+
+def test_in_shards_the_first_block_stays_with_the_network(network: nn.Module) -> None:
+    """Its embedding of time and class is called from outside the block, where its shards would not be gathered."""
+    assert [*blocks(network)] == [*network.transformer_blocks[1:]]
