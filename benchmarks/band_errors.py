@@ -160,8 +160,8 @@ def reached(steps: list[int], errors: list[float], bar: float) -> float:
     """The step at which an error falls to a bar, between measurements along log(1 + step); infinite where it does not.
 
     Example:
-        >>> reached([0, 9, 99], [1.0, 0.6, 0.4], 0.6), round(reached([0, 9, 99], [1.0, 0.6, 0.4], 0.5), 1)
-        (9.0, 30.6)
+        >>> [round(reached([0, 9, 99], [1.0, 0.6, 0.4], bar), 1) for bar in (0.6, 0.5, 0.3)]
+        [9.0, 30.6, inf]
 
     """
     for k, error in enumerate(errors):

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from passband._files import write_file
@@ -59,9 +60,12 @@ MEASURES = (
     ("measures", "ssim", "SSIM ↑"),
     ("measures", "rfd", "rFD ↓"),
     ("measures", "esm", "ESM divergence ↓"),
+    ("measures", "esm_means", "the same, means ↓"),
+    ("measures", "noise_share", "posterior noise"),
     ("measures", "masked_psnr", "masked PSNR (dB) ↑"),
     ("measures", "contrast", "RMS contrast"),
     ("samples", "fd", "FD of samples ↓"),
+    ("samples", "fd_reconstructions", "from reconstructions ↓"),
 )
 
 
@@ -153,11 +157,13 @@ def measure(run: Run) -> dict[str, Any]:
             sums.setdefault(name, []).append(values)
     found = {name: torch.cat(values).double().mean(0) for name, values in sums.items()}
     result = quality.compute()
+    write_file(run.folder / "reconstructions.safetensors", save(quality.fake.state_dict()))
     # Over each channel's own variance within an image, so that the mean over frequencies is 1.
-    psd = (found.pop("psd") / found.pop("variance")[:, None]).mean(0)
-    small = (found.pop("image_psd") / found.pop("image_variance")[:, None]).mean(0)
+    curves = {
+        name: (found.pop(name) / found.pop(f"{name}_variance")[:, None]).mean(0).tolist()
+        for name in ("psd", "psd_means", "psd_image")
+    }
     numbers = {name: value.item() for name, value in found.items()}
-    curves = {"psd": psd.tolist(), "image_psd": small.tolist()}
     return {"psnr": result.psnr, "ssim": result.ssim, "rfd": result.frechet, **numbers, **curves}
 
 
@@ -168,19 +174,17 @@ def _masked(images: Tensor, mean: Tensor, autoencoder: Autoencoder) -> Tensor:
 
 
 def _of_latents(images: Tensor, mean: Tensor, std: Tensor, drawn: Tensor) -> dict[str, Tensor]:
-    small = anti_aliased(images, drawn.shape[2:])
-    centred = drawn - drawn.mean((2, 3), keepdim=True)
-    return {
+    found = {
         "esm": esm_divergence(images, drawn),
         "esm_means": esm_divergence(images, mean),
         "esm_unflattened": esm_divergence(images, drawn, delta=0.0),
         "contrast": rms_spatial_contrast(drawn),
-        "noise_share": std.square().mean((1, 2, 3)) / centred.square().mean((1, 2, 3)),
-        "psd": latent_spectrum(drawn, BINS),
-        "variance": centred.square().mean((2, 3)),
-        "image_psd": latent_spectrum(small, BINS),
-        "image_variance": small.var((2, 3), correction=0),
+        "noise_share": std.square().mean((1, 2, 3)) / drawn.var((2, 3), correction=0).mean(1),
     }
+    fields = {"psd": drawn, "psd_means": mean, "psd_image": anti_aliased(images, drawn.shape[2:])}
+    for name, field in fields.items():
+        found |= {name: latent_spectrum(field, BINS), f"{name}_variance": field.var((2, 3), correction=0)}
+    return found
 
 
 def measure_samples(run: Run) -> dict[str, Any]:
@@ -204,7 +208,15 @@ def measure_samples(run: Run) -> dict[str, Any]:
         fake.update(features(pixels))
         kept.append(pixels[: max(0, SHOWN - start)])
     write_file(run.folder / "samples.bin", torch.cat(kept).numpy().tobytes())
-    return {"fd": frechet_distance(real_features(run.root, budget), fake), "count": budget.samples}
+    # From reconstructions: what the transformer lacks, without what its decoder cannot show.
+    shown = FeatureStatistics(features, name="features of the reconstructions")
+    shown.load_state_dict(load_file(run.folder / "reconstructions.safetensors"))
+    real = real_features(run.root, budget)
+    return {
+        "fd": frechet_distance(real, fake),
+        "fd_reconstructions": frechet_distance(shown, fake),
+        "count": budget.samples,
+    }
 
 
 def batches(path: Path, count: int, size: int = 50) -> Iterator[tuple[int, Tensor]]:
@@ -333,14 +345,14 @@ def table(pieces: list[dict[str, Any]]) -> str:
 
 
 def psd_picture(pieces: list[dict[str, Any]], path: Path) -> None:
-    """Spectra of the latents, and of the image at their size: lines the means over seeds, bands from least to most."""
+    """Spectra of drawn latents and of their means, and of the image at their size; bands from least to most seed."""
     found = [piece for piece in pieces if piece["piece"] == "measures"]
     # Equal rings from 0 to the corner, in cycles per pixel of the latent.
     width = 2**0.5 / 2 / BINS
     centres = [(ring + 0.5) * width for ring in range(BINS)]
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(6.4, 4.2))
-    image = torch.tensor([piece["image_psd"] for piece in found]).mean(0)
+    image = torch.tensor([piece["psd_image"] for piece in found]).mean(0)
     flat = image * torch.arange(1, BINS + 1)
     axes.plot(centres, image, color="#222222", label="image")
     axes.plot(centres, flat * image.sum() / flat.sum(), color="#222222", ls=":", label="image, flattened (δ = 1)")
@@ -350,6 +362,9 @@ def psd_picture(pieces: list[dict[str, Any]], path: Path) -> None:
             stacked = torch.tensor(curves)
             axes.plot(centres, stacked.mean(0), color=colour, label=method)
             axes.fill_between(centres, stacked.min(0).values, stacked.max(0).values, color=colour, alpha=0.2, lw=0)
+            means = torch.tensor([piece["psd_means"] for piece in found if piece["method"] == method]).mean(0)
+            axes.plot(centres, means, color=colour, lw=1, ls="--")
+    axes.plot([], [], color="#666666", lw=1, ls="--", label="dashed: posterior means")
     axes.set(yscale="log", xlabel="cycles per pixel of the latent", ylabel="power (1 = white noise of variance 1)")
     axes.legend(frameon=False)
     figure.tight_layout()
@@ -360,7 +375,11 @@ def psd_picture(pieces: list[dict[str, Any]], path: Path) -> None:
 def dots_picture(pieces: list[dict[str, Any]], path: Path) -> None:
     """Each measure of each method: a dot for a seed, a bar for the mean."""
     pyplot = _pyplot()
-    shown = [(piece, key, title) for piece, key, title in MEASURES if key in ("psnr", "rfd", "esm", "fd")]
+    shown = [
+        (piece, key, title)
+        for piece, key, title in MEASURES
+        if key in ("psnr", "rfd", "esm", "fd", "fd_reconstructions")
+    ]
     figure, axes = pyplot.subplots(1, len(shown), figsize=(2.5 * len(shown), 3))
     for axis, (piece, key, title) in zip(axes, shown, strict=True):
         for place, (method, colour) in enumerate(_colours().items()):

@@ -57,7 +57,7 @@ def test_options_reach_the_latents(passband, vae: Path, folder: Path, tmp_path: 
     assert "images/s" in result.out
     for value in (*shards.scale, *shards.header["statistics"]["mean"]):
         assert f"{value:.4f}" in result.out
-    assert f"data.name=latents data.path={out} data.shape=[4,4,6]" in result.out
+    assert f"data.name=latents data.path={out} 'data.shape=[4,4,6]'" in result.out
     again = passband("encode", vae, folder, "--out", out, *options, "--shard-size", 5)
     assert again.status == 0
     assert "all of them there before" in again.out
@@ -161,3 +161,12 @@ def test_a_folder_of_other_settings(passband, vae: Path, folder: Path, tmp_path:
     shutil.rmtree("out")
     shutil.copytree(folder, "out")
     assert "holds other files: choose another folder" in passband(*command).err
+
+
+def test_a_prepared_zip_that_is_not_square_is_encoded(passband, vae: Path, folder: Path):
+    made = passband("data", "prepare", folder, "--out", "a.zip", "--resolution", "8x12", "--crop", "tile")
+    assert made.status == 0, made.err
+    assert "24 images of 12 x 8, " in made.out
+    assert "data.path=a.zip data.resolution='[8,12]' data.channels=3 data.crop=center" in made.out
+    assert passband("encode", vae, "a.zip", "--resolution", "8x12", "--out", "out").status == 0
+    assert LatentShards("out").shape == (4, 4, 6)

@@ -20,6 +20,13 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
+@pytest.fixture(autouse=True)
+def figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures are drawn in one test only; tests/reports/test_inspection_page.py looks at them."""
+    if request.node.name != "test_the_numbers_are_those_of_the_network":
+        monkeypatch.setattr("passband.reports.inspection.figure_sections", lambda *_: [])
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     diffusers = pytest.importorskip("diffusers")
@@ -62,6 +69,7 @@ def test_the_numbers_are_those_of_the_network(saved: Path, photos: Path, tmp_pat
     assert document["verdict"][0] in " ".join(result.stdout.split())
     assert document["settings"]["images from"] == str(photos)
     assert (tmp_path / "index.html").is_file()
+    assert (tmp_path / "figures" / "bands.svg").is_file()
     assert str(tmp_path / "index.html") in result.output
 
 

@@ -340,7 +340,7 @@ def test_one_image_has_no_errors_but_numbers() -> None:
 def test_bad_autoencoders_are_named() -> None:
     x = images(2)
 
-    def error(encode, decode) -> str:  # noqa: ANN001
+    def error(encode, decode) -> str:
         with pytest.raises((TypeError, ValueError)) as caught:
             LatentMeasures(encode, decode).update(x)
         return str(caught.value)

@@ -119,11 +119,17 @@ class _Pooling(torch.nn.Module):
         return type("Output", (), {"sample": decode(z)})
 
 
-def test_two_autoencoders_of_one_name_share_a_page(tmp_path: Path) -> None:
+def test_two_autoencoders_of_one_name_share_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("passband.reports.inspection.figure_sections", lambda *_: [])  # drawn elsewhere
     both = [Autoencoder(_Pooling().train(), "pool"), Autoencoder(_Pooling(), "pool")]
     seen: list[tuple[str, int, int]] = []
     page = inspect_autoencoders(
-        both, pictures(4), tmp_path, settings=QUICK, shown={"images from": "memory"}, on_measured=lambda *a: seen.append(a)
+        both,
+        pictures(4),
+        tmp_path,
+        settings=QUICK,
+        shown={"images from": "memory"},
+        on_measured=lambda *a: seen.append(a),
     )
     document = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     first, second = document["autoencoders"].values()

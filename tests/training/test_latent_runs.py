@@ -13,12 +13,14 @@ from passband.data import LatentShards, save_image
 from passband.integrations.autoencoder import Autoencoder
 from passband.integrations.teachers import load_teacher
 from passband.training import RecipeError, RunFolder, Trainer, make_recipe, restore
+from passband.training.alignment import Teachers
 from passband.training.build import build_autoencoder, build_dataset
 from passband.training.draw import Drawing
 from passband.training.encode import encode
 from passband.training.sections import AutoencoderKLModel, ImagesData
 
 LITE0 = "efficientnet-lite0"
+ask = Teachers.__call__
 ALIGNMENT = {"teachers": [LITE0], "depth": 1, "hidden": 16}
 MODELS: dict[str, dict[str, Any]] = {
     "dit": {"name": "dit", "patch_size": 2, "num_layers": 2, "num_heads": 2, "head_dim": 8},
@@ -120,6 +122,15 @@ def test_stored_features_are_those_of_the_images(wide: Path, tmp_path: Path):
         Trainer(settings, tmp_path / str(number)).train(until=2)
         logs.append([entry["alignment"] for entry in RunFolder(tmp_path / str(number)).log()])
     assert logs[0] == pytest.approx(logs[1], rel=2e-2, abs=1e-4)
+
+
+def test_after_its_last_step_the_alignment_rests(square: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(Teachers, "__call__", lambda self, batch: asked.append(1) or ask(self, batch))
+    trainer = Trainer(recipe(square, alignment={**ALIGNMENT, "stop_step": 2}), tmp_path)
+    trainer.train(until=3)
+    assert len(asked) == 2
+    assert ["alignment" in entry for entry in RunFolder(tmp_path).log()] == [True, True, False]
 
 
 SCRIPT = """

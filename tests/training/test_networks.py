@@ -251,3 +251,17 @@ def test_the_kind_of_a_pretrained_network_must_be_the_one_named(saved: Path, sav
         build_network(sections.UNetModel(pretrained=saved_edm), SHAPE, 0)
     with pytest.raises(ValueError, match=r"class UNet2DModel, which model\.name 'edm_unet' is not: set it to unet"):
         build_network(sections.EDMUNetModel(name="edm_unet", pretrained=saved), SHAPE, 0)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_jit_takes_latents_of_any_shape(patch: int, tmp_path: Path):
+    sizes = {"hidden_size": 16, "depth": 1, "num_heads": 2, "bottleneck_dim": 8, "in_context_len": 0}
+    settings = sections.JiTModel(name="jit", patch_size=patch, **sizes)
+    network = build_network(settings, (16, 4, 6), 0)
+    assert network_shape(network) == (16, 4, 6)
+    assert network(torch.randn(2, 16, 4, 6), torch.rand(2)).shape == (2, 16, 4, 6)
+    network.save_pretrained(tmp_path)
+    pretrained = settings.model_copy(update={"pretrained": tmp_path})
+    assert network_shape(build_network(pretrained, (16, 4, 6), 0)) == (16, 4, 6)
+    with pytest.raises(ValueError, match="made for 4 x 6 pixels, the data has 6 x 4"):
+        build_network(pretrained, (16, 6, 4), 0)

@@ -14,6 +14,7 @@ from passband.cli.evaluate import evaluate
 from passband.cli.generate import generate
 from passband.cli.grid import grid
 from passband.cli.import_checkpoint import app as import_app
+from passband.cli.inspect import inspect
 from passband.cli.sample import sample
 from passband.cli.train import train
 
@@ -46,6 +47,7 @@ def options(
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("sample")(sample)
+app.command("inspect")(inspect)
 app.command("encode")(encode)
 app.command("generate")(generate)
 app.command("evaluate")(evaluate)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from passband.cli.console import console, report_skipped
+from passband.cli.console import console, parse_resolution, report_skipped
 from passband.data import Prepared, prepare_images
 
 app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)
@@ -25,9 +25,11 @@ def prepare(
         list[Path], typer.Argument(metavar="SOURCE", help="Folders and zips of images.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="The zip to write.", show_default=False)],
-    resolution: Annotated[int, typer.Option(min=1, help="Side of the squares, in pixels.", show_default=False)],
+    resolution: Annotated[
+        str, typer.Option(help="Of the samples, in pixels: 64, or HEIGHTxWIDTH, 48x64.", show_default=False)
+    ],
     crop: Annotated[
-        str, typer.Option(help="'center': the central square, resized. 'tile': all whole squares at native resolution.")
+        str, typer.Option(help="'center': the central part, resized. 'tile': all whole tiles at native resolution.")
     ] = "center",
     scale: Annotated[
         float, typer.Option(help="With tiles: resize the images by this factor first, 0.5 to half their sides.")
@@ -74,7 +76,7 @@ def prepare(
             made = prepare_images(
                 sources,
                 out,
-                resolution,
+                parse_resolution(resolution),
                 crop=crop,
                 scale=scale,
                 channels=channels,
@@ -92,16 +94,18 @@ def prepare(
             progress.stop()
             console.print("\ninterrupted: what is finished is kept; the same command continues")
             raise typer.Exit(130) from None
-    _report(made, resolution, channels)
+    _report(made, parse_resolution(resolution), channels)
 
 
-def _report(made: Prepared, resolution: int, channels: int) -> None:
+def _report(made: Prepared, resolution: int | tuple[int, int], channels: int) -> None:
     report_skipped(made)
     if made.resumed:
         console.print(f"{made.resumed:,} of the squares had been finished before.")
     classes = f", {made.num_classes} classes" if made.num_classes else ""
     size = f"{made.nbytes / 1e6:,.1f} MB" if made.nbytes >= 1e6 else f"{made.nbytes / 1e3:,.0f} kB"
-    print(f"{made.path}: {made.images:,} images of {resolution} x {resolution}{classes}, {size}")
-    settings = f"data.path={shlex.quote(str(made.path))} data.resolution={resolution} data.channels={channels}"
+    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+    print(f"{made.path}: {made.images:,} images of {width} x {height}{classes}, {size}")
+    side = f"{resolution}" if isinstance(resolution, int) else f"'[{height},{width}]'"
+    settings = f"data.path={shlex.quote(str(made.path))} data.resolution={side} data.channels={channels}"
     labels = " data.labels=json" if made.num_classes else ""
     print(f"Train on it: passband train RECIPE {settings} data.crop=center{labels}")

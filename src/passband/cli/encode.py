@@ -1,6 +1,7 @@
 """`passband encode AUTOENCODER DATA --out FOLDER`: the latents of a data set, to train on."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -175,9 +176,5 @@ def _print(made: Encoded) -> None:
         highlight=False,
         markup=False,
     )
-    shown.print(
-        f"Train on them with: data.name=latents data.path={made.path} data.shape=[{channels},{height},{width}]",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
-    )
+    settings = shlex.join(["data.name=latents", f"data.path={made.path}", f"data.shape=[{channels},{height},{width}]"])
+    shown.print(f"Train on them with: passband train RECIPE {settings}", soft_wrap=True, highlight=False, markup=False)

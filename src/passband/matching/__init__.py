@@ -2,12 +2,12 @@
 
 from passband.matching.alignment import AlignmentLoss, alignment_loss
 from passband.matching.contrast import directional_spectral_energy, rms_spatial_contrast
-from passband.matching.dog import dog, spatial_normalize
 from passband.matching.dsm import DSM, draw_corner, dsm_low_pass, dsm_mask
 from passband.matching.eq import EQ, draw_transform, eq_transform
 from passband.matching.esm import ESM, esm_divergence, esm_loss
 from passband.matching.latent_alignment import LatentAlignment, marginal_cosine_loss, marginal_distance_loss
 from passband.matching.spectrum import Rings, anti_aliased, latent_spectrum, spectrum_rings
+from passband.matching.targets import dog, spatial_normalize
 
 __all__ = [
     "DSM",

@@ -13,7 +13,7 @@ from passband._checks import check_batch, check_choice, check_integer, check_num
 from passband._numerics import no_autocast, upcast
 from passband.matching._heads import build_head
 from passband.matching._tokens import check_tokens, resampled
-from passband.matching.dog import check_gamma, check_sigmas, dog, spatial_normalize
+from passband.matching.targets import check_gamma, check_sigmas, dog, spatial_normalize
 
 Tokens = Float[Tensor, "batch channels *grid"]
 Features = Tensor | Mapping[str, Tensor]

@@ -135,19 +135,15 @@ def anti_aliased(
         )
     if wanted == given:
         return upcast(image)[0]
-    return idct(_cropped(dct(image), wanted))
+    return idct(anti_aliased_spectrum(image, wanted))
 
 
 def anti_aliased_spectrum(image: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The DCT of [`anti_aliased`][passband.matching.anti_aliased], without the way back and forth."""
-    return _cropped(dct(image), size)
-
-
-def _cropped(spectrum: Tensor, size: tuple[int, ...]) -> Tensor:
-    old = spectrum.shape[2:]
-    for axis, n in enumerate(size, start=2):
-        spectrum = spectrum.narrow(axis, 0, n)
-    return spectrum * math.sqrt(math.prod(size) / math.prod(old))
+    """The DCT of [`anti_aliased`][passband.matching.anti_aliased]; each axis is cropped before the next is taken."""
+    spectrum = image
+    for axis in reversed(range(2, image.ndim)):
+        spectrum = dct(spectrum, dims=(axis,)).narrow(axis, 0, size[axis - 2])
+    return spectrum * math.sqrt(math.prod(size) / math.prod(image.shape[2:]))
 
 
 def ring_index(size: tuple[int, ...], device: torch.device) -> Tensor:

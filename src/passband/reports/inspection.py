@@ -59,11 +59,10 @@ def inspection_report(
     command = current_command() if command is None else command
     results = {each.name: each.result for each in inspected}
     words = [verdict(name, result) for name, result in results.items()]
-    short = [headline(name, result) for name, result in results.items()]
+    summary = words
     if len(results) == 2:
-        compared = difference(list(results), list(results.values()))
-        words.append(compared)
-        short.append(compared)
+        words.append(difference(list(results), list(results.values())))
+        summary = [*(headline(name, result) for name, result in results.items()), words[-1]]
     notes = [*notes, *(note for name, result in results.items() for note in warnings(name, result))]
     document = {
         "verdict": words,
@@ -78,13 +77,13 @@ def inspection_report(
         title="Which latent space is easier to learn?"
         if len(results) == 2
         else f"Is the latent space of {inspected[0].name} easy to learn?",
-        summary=" ".join(short),
+        summary=" ".join(summary),
         sections=[
             Section(
                 "The verdict, and what it rests on",
                 [
                     _headline(results),
-                    *map(Text, words[: len(results)]),
+                    *map(Text, words[:2] if len(results) == 2 else []),
                     *(Text(note, "warning") for note in notes),
                     _questions(results),
                     Text(_LIMITS, "note"),

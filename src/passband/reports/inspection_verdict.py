@@ -231,7 +231,7 @@ def _scaled(result: LatentResult) -> Finding:
     rating = _rated(missed.mean, MISSED)
     how = {"good": "decode", "fair": "only roughly decode", "poor": "do not decode"}[rating]
     says = f"halved latents {how} to halved images"
-    return Finding(question, pm(missed.mean, missed.error), rating, says, rule)
+    return Finding(question, f"{pm(missed.mean, missed.error)} of the variance missed", rating, says, rule)
 
 
 def _reconstruction(result: LatentResult) -> str:

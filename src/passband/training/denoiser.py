@@ -125,6 +125,9 @@ class DenoiserTask(Task):
         aligned = self.main.network
         assert isinstance(aligned, AlignedDenoiser)
         assert self._teachers is not None
+        if aligned.alignment.weight_at(step) == 0:
+            # The projections stay part of the graph, as several processes need; the teachers rest.
+            return Objective(0 * torch.stack([found.sum() for found in projected.values()]).sum(), {})
         total = aligned.alignment.compare(projected, self._teachers(batch), step)
         terms = {f"alignment/{name}": value for name, value in aligned.alignment.terms.items() if name != "total"}
         return Objective(total, {"alignment": total.detach(), **terms})
