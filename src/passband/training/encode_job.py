@@ -172,7 +172,7 @@ def _standard(statistics: Mapping[str, list[float]], scale: str) -> tuple[list[f
     still = [channel for channel, value in enumerate(std) if value <= _STILL * max(std)]
     if still:
         raise ValueError(
-            f"the latents of channel(s) {still} are the same everywhere, or nearly so, and cannot be scaled: use --scale global, or "
-            "another autoencoder"
+            f"the latents of channel(s) {still} are the same everywhere, or nearly so, and cannot be scaled: use "
+            "--scale global, or another autoencoder"
         )
     return mean, std
