@@ -6,7 +6,7 @@ OMP_NUM_THREADS=1 python -m benchmarks.band_errors --out benchmarks/results/band
 
 Trains each arm on power-law fields and on photographs, and measures the error of its clean estimates per octave after
 0 to `--steps` steps, on the same held-out samples with the same noise. Finished runs are kept in `--runs`: interrupted,
-it goes on with the next. Writes results.json, table.md and band-errors.png.
+it goes on with the next. Writes results.json, table.md and band-errors.png (docs/images/spectral-bias.png).
 """
 
 import argparse

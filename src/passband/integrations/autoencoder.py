@@ -113,7 +113,7 @@ class Autoencoder:
 
 
 def load_network(path: str | Path) -> nn.Module:
-    """diffusers' AutoencoderKL from a folder that it saved, or from a saved pipeline's `vae`; nothing is unpickled.
+    """An AutoencoderKL from a folder that diffusers saved, or from a saved pipeline's `vae`; nothing is unpickled.
 
     Raises:
         OSError: if there is none at path, or it is damaged.
