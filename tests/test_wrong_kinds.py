@@ -54,7 +54,7 @@ def draw(**options: object):
         (lambda: dct(X, dims=2), r"pass \(2,\)"),
         (lambda: idwt(X), "coefficients must be what dwt returns, got Tensor"),
         (lambda: iswt(X), "coefficients must be what swt returns, got Tensor"),
-        (lambda: ImageFolder(".", (16, 16)), "resolution must be an int"),
+        (lambda: ImageFolder(".", (16.0, 16)), "resolution must be an int"),
         (lambda: EDM(p_mean="x"), "p_mean must be a number, got 'x'"),
         (lambda: EDM(p_std=None), "p_std must be a number"),
         (lambda: EDM(sigma_min="0.1"), "sigma_min must be a number, got '0.1'"),

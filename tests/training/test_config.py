@@ -92,6 +92,30 @@ def test_there_are_recipes_of_jit_with_and_without_forcing():
     assert published | {"jit-mnist", "jit-photos32", "jit-photos64"} == names
 
 
+MATCHING_RECIPES = [path for kind in ("vae", "dit") for path in sorted((RECIPES[0].parent / kind).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", MATCHING_RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_spectrum_matching_load(path: Path, tmp_path: Path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.task == {"vae": "autoencoder", "dit": "denoiser"}[path.parent.name]
+    if path.parent.name == "vae":
+        named = [term.name for term in recipe.objective.latent]
+        assert next((kind for kind in ("esm", "dsm", "eq") if path.stem.endswith(kind)), "kl") in named
+    else:
+        target = {"repa": "plain", "irepa": "normalize", "dog": "dog"}.get(path.stem.rpartition("-")[2])
+        assert (recipe.alignment.target.name if recipe.alignment else None) == target
+    assert load_recipe(write(tmp_path, recipe.to_yaml())) == recipe
+
+
+def test_the_published_experiments_of_spectrum_matching_have_recipes():
+    celeba = {f"vae-celeba256-{term}" for term in ("kl", "esm", "dsm", "eq")}
+    imagenet = {"vae-imagenet256-kl", "vae-imagenet256-dsm"}
+    transformers = {f"dit-latents-{kind}" for kind in ("repa", "irepa", "repa-dog")}
+    assert celeba | imagenet | transformers <= {path.stem for path in MATCHING_RECIPES}
+
+
 def test_there_are_recipes_for_every_process():
     assert {load_recipe(path).process.name for path in RECIPES} == {"vp", "edm", "flow"}
 

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import math
-import mmap
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from passband._checks import import_extra
@@ -145,20 +145,23 @@ class Shard:
                 self.nbytes = path.stat().st_size
                 start = _header_size(file.read(8), self.nbytes)
                 header = json.loads(file.read(start - 8))
-                data: Any = self._map(file, preloaded)
+                data: Any = self._bytes(file, preloaded)
             self.note = _read_note(header.pop("__metadata__"))
             self.arrays = {name: _array(data, start, entry) for name, entry in header.items()}
             _check(self.arrays, self.note)
         except FileNotFoundError as error:
             raise damaged(path, "it is missing") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
             raise damaged(path, str(error) or type(error).__name__) from error
 
-    def _map(self, file: Any, preloaded: bool) -> Any:
+    def _bytes(self, file: Any, preloaded: bool) -> Any:
         if preloaded:
             file.seek(0)
             return file.read()
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # PyTorch's mapping keeps no file open, as Python's mmap does: of a thousand shards, that many are allowed.
+        found = torch.from_file(str(self.path), shared=False, size=self.nbytes, dtype=torch.uint8).numpy()
+        found.flags.writeable = False
+        return found
 
     def verify(self) -> None:
         """Read all of it.

@@ -109,12 +109,12 @@ class ModuleTeacher(Teacher):
             raise TypeError(f"module must be an nn.Module, got {type(module).__name__}")
         self.module = module.eval().requires_grad_(False)
         self._name = _file_safe(name)
-        self._mean, self._std = _per_channel("mean", mean), _per_channel("std", std)
+        self._device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        self._mean, self._std = (_per_channel(*given).to(self._device) for given in (("mean", mean), ("std", std)))
         if not (self._std > 0).all():
             raise ValueError(f"std must be positive, got {std}")
         self._resize = resize if callable(resize) or resize is None else shorter_side(resize)
         self._width, self._dtype = width, dtype
-        self._device = next((p.device for p in module.parameters()), torch.device("cpu"))
 
     @property
     def name(self) -> str:
@@ -132,6 +132,7 @@ class ModuleTeacher(Teacher):
     def to(self, device: torch.device | str) -> "ModuleTeacher":
         """Move the network to a device, and return self."""
         self._device = torch.device(device)
+        self._mean, self._std = self._mean.to(self._device), self._std.to(self._device)
         self.module.to(self._device)
         return self
 
@@ -144,7 +145,7 @@ class ModuleTeacher(Teacher):
         x = pixels.to(self._device).float()
         with no_autocast(x), full_float32(x):
             x = resized(x, self._resize)
-            x = (x - self._mean.to(x)) / self._std.to(x)
+            x = (x - self._mean) / self._std
             with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
                 output = self.module(x)
         height, width = x.shape[2:]

@@ -207,7 +207,7 @@ def _moved(batch: Batch, device: torch.device | str) -> Batch:
         clean=clean if clean.is_floating_point() else from_uint8(clean),
         classes=move(batch.classes),
         images=move(batch.images),
-        features=None if not batch.features else {name: value.to(device) for name, value in batch.features.items()},
+        features={name: value.to(device, non_blocking=True) for name, value in (batch.features or {}).items()} or None,
     )
 
 

@@ -185,7 +185,9 @@ class Trainer:
             for name, network in networks.items():
                 _save_network(network, folder / name)
             for name, module in self.task.beside.items():
-                save_file(module.state_dict(), folder / f"{name}.safetensors")
+                # channels_last lays out weights of convolutions as safetensors does not take them.
+                tensors = {key: value.contiguous() for key, value in module.state_dict().items()}
+                save_file(tensors, folder / f"{name}.safetensors")
             save_state(state, folder, "state")
 
         try:
