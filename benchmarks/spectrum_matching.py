@@ -4,7 +4,7 @@ passband data prepare PHOTOS --out runs/photos/train-64.zip --resolution 64 --cr
 passband data prepare PHOTOS --out runs/photos/eval-64.zip --resolution 64 --crop tile --limit 2000 --subset eval
 python -m benchmarks.spectrum_matching --jobs 2 --out benchmarks/results/spectrum-matching
 
-The same autoencoder (recipes/vae/vae-photos64*.yaml) with KL, ESM, DSM and EQ, and on the latents of each, brought to
+The same autoencoder (recipes/vae/vae-photos64*.yaml) with KL, ESM (of drawn latents, and of their means), DSM and EQ, and on the latents of each, brought to
 mean 0 and standard deviation 1 per channel, the same transformer (recipes/dit/dit-photos64.yaml) for as many steps. The
 methods of a seed share the initial weights, the data's order and the noise. Every finished piece is a line of
 pieces.jsonl in `--runs`: interrupted, it goes on where it stopped. Writes results.json, table.md, psd.png, dots.png and
@@ -42,6 +42,7 @@ from passband.training.restore import find_autoencoder, restore
 METHODS = {
     "kl": "recipes/vae/vae-photos64.yaml",
     "esm": "recipes/vae/vae-photos64-esm.yaml",
+    "esm-mean": "recipes/vae/vae-photos64-esm-mean.yaml",
     "dsm": "recipes/vae/vae-photos64-dsm.yaml",
     "eq": "recipes/vae/vae-photos64-eq.yaml",
 }
@@ -409,7 +410,7 @@ def samples_picture(root: Path, seed: int, path: Path) -> None:
 
 
 def _colours() -> dict[str, str]:
-    return dict(zip(METHODS, ("#D55E00", "#0072B2", "#009E73", "#CC79A7"), strict=True))
+    return dict(zip(METHODS, ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7"), strict=True))
 
 
 def _pyplot() -> Any:

@@ -88,6 +88,15 @@ def reference(index: int, flipped: bool, seed: int | None) -> np.ndarray:
     return (latent - shift) / scale
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted on Linux")
+def test_shards_keep_no_file_open(folder: Path):
+    """ImageNet's are more than a process may have open."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    shards = LatentShards(folder)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    shards.read(range(len(shards)))
+
+
 ROWS = st.lists(
     st.tuples(st.integers(0, sum(SIZES) - 1), st.booleans(), st.integers(-(2**63), 2**63 - 1)), min_size=1, max_size=9
 )

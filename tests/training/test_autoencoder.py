@@ -88,6 +88,13 @@ def test_esm_is_that_of_images_and_drawn_latents(recipe, tmp_path: Path):
     torch.testing.assert_close(total.detach(), terms["l1"] + 2 * terms["esm"])
 
 
+def test_esm_of_the_means(recipe, tmp_path: Path):
+    trainer = Trainer(recipe(objective={"latent": [{**TERMS["esm"], "of": "mean"}]}), tmp_path)
+    _, terms, batch = objective_of(trainer)
+    posterior, _ = by_hand(trainer, batch.clean, batch.positions)
+    torch.testing.assert_close(terms["esm"], esm_loss(batch.clean, posterior.mean).detach())
+
+
 def test_dsm_decodes_the_masked_latent_to_the_masked_image(recipe, tmp_path: Path):
     trainer = Trainer(recipe(objective={"latent": [TERMS["dsm"]]}), tmp_path)
     _, terms, batch = objective_of(trainer)
@@ -148,6 +155,17 @@ def test_the_adversary_is_as_strong_as_the_reconstruction_at_the_last_layer(reci
     l1 = (trainer.network.decode(latent).sample - batch.clean).abs().mean()
     (reconstruction,) = torch.autograd.grad(l1, last)
     assert (whole - reconstruction).norm() == pytest.approx(0.5 * reconstruction.norm().item(), rel=0.02)
+
+
+def test_scaled_losses_weigh_the_adversary_as_plain_ones(recipe, tmp_path: Path):
+    """As float16 is trained; there is no step where the scaled gradients overflow, and no NaN in its loss."""
+    trainer = Trainer(recipe(objective={"adversarial": ADVERSARY}), tmp_path)
+    batch, (generator, _) = adversarial(trainer, 1)
+    plain = generator.objective(batch).terms["adversarial/weight"]
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    torch.testing.assert_close(generator.objective(batch).terms["adversarial/weight"], plain)
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=float("inf"))
+    assert generator.objective(batch).total.isfinite()
 
 
 def test_the_discriminator_has_its_own_learning_rate(recipe, tmp_path: Path):
@@ -233,6 +251,7 @@ def test_two_processes_give_the_numbers_of_one(recipe, two_processes, tmp_path: 
         ({"objective": {"latent": [TERMS["dsm"], TERMS["eq"]]}}, "dsm and eq both change what is decoded"),
         ({"objective": {"latent": [TERMS["kl"], TERMS["kl"]]}}, "each term counts once, got kl"),
         ({"objective": {"latent": [{"name": "esn"}]}}, "unknown name 'esn' .did you mean 'esm'"),
+        ({"objective": {"latent": [{"name": "eq", "scale": [1.0, 0.5]}]}}, "the range of scales must rise"),
         ({"data": {"resolution": 15}}, "data.resolution 15 must be divisible by 2"),
         ({"data": {"name": "checkerboard"}}, "checkerboard"),
         ({"training": {"sharding": "fsdp"}}, "an autoencoder is not divided"),
@@ -255,6 +274,16 @@ def test_a_pretrained_network_must_take_the_images(recipe, tmp_path: Path):
     gray.save_pretrained(tmp_path / "gray")
     with pytest.raises(ValueError, match=r"takes 1 channels, the data has 3; set data\.channels"):
         Trainer(recipe(model={"pretrained": str(tmp_path / "gray")}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_discriminator_too_large_for_the_images_shows_at_the_start(recipe, tmp_path: Path):
+    large = {**ADVERSARY, "start_step": 50_001, "layers": 3}
+    with pytest.raises(RecipeError, match=r"needs images of 24 pixels or more, got 16 x 16: lower .*layers"):
+        Trainer(recipe(objective={"adversarial": large}), tmp_path / "run")
+    scaled = {"latent": [{**TERMS["eq"], "scale": [0.25, 1.0]}], "adversarial": ADVERSARY}
+    with pytest.raises(RecipeError, match=r"needs images of 6 pixels or more, got 16 x 16, scaled by eq to 4 x 4"):
+        Trainer(recipe(objective=scaled), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -94,6 +94,16 @@ def test_a_run_on_latents_resumes_to_the_same_bits(square: Path, tmp_path: Path,
     assert (whole / "alignment.safetensors").is_file()
 
 
+def test_channels_last_saves_projections_that_are_convolutions(square: Path, tmp_path: Path):
+    settings = recipe(square, alignment={**ALIGNMENT, "head": "conv"}, training={"steps": 2, "channels_last": True})
+    trainer = Trainer(settings, tmp_path)
+    trainer.train(until=2)
+    resumed = Trainer(settings, tmp_path, resume=True)
+    one, other = (found.task.beside["alignment"].state_dict() for found in (trainer, resumed))
+    assert any(not value.is_contiguous() for value in one.values())
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_diffusers_loads_the_transformer(square: Path, tmp_path: Path):
     trainer = Trainer(recipe(square), tmp_path)
     trainer.train()

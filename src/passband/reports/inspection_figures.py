@@ -114,7 +114,7 @@ def low_pass_figure(results: Mapping[str, LatentResult]) -> "Figure":
         left.set_ylabel("PSNR against M x (dB)")
         right.set_ylabel("agreement of the change")
         right.set_ylim(min(-0.05, right.get_ylim()[0]), 1.05)
-        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=4)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from passband.integrations.teachers import Teacher, load_teacher
 from passband.matching import AlignmentLoss
-from passband.training.batches import Batch
+from passband.training.batches import Batch, as_pixels
 from passband.training.families import family_of
 from passband.training.sections import STORED, AlignmentSettings
 
@@ -164,8 +164,7 @@ class Teachers:
                 "a teacher has to see the images of these latents, and the batch holds none: read them with images, or "
                 "keep its features (passband encode --teacher) and name it stored:NAME"
             )
-        # As to_uint8, without its look at the values.
-        return ((batch.clean + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return as_pixels(batch.clean)
 
 
 def _stored_width(name: str, kept: Mapping[str, Any]) -> int:

@@ -1,118 +1,30 @@
 """The task of training an autoencoder: reconstruction, adversary, and what is asked of its latents."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from passband._seeds import seed_for
-from passband.matching import draw_corner, draw_transform, dsm_mask, eq_transform, esm_loss
+from passband.matching import eq_transform, esm_loss
 from passband.models import PatchGAN, adaptive_weight, generator_loss, hinge_discriminator_loss
 from passband.sampling import SampleNoise
+from passband.training.autoencoder_pass import AutoencoderPass, Change, Coded, DiscriminatorPass
 from passband.training.batches import Batch
 from passband.training.build import build_autoencoder
-from passband.training.config import AutoencoderRecipe
+from passband.training.config import AutoencoderRecipe, RecipeError
 from passband.training.latent_teacher import LatentTeacher
 from passband.training.learner import Learner
 from passband.training.perceptual import build_perceptual
-from passband.training.sections import DSMTerm, EQTerm, ESMTerm, KLTerm, LatentTerm, TeacherTerm
+from passband.training.sections import EQTerm, ESMTerm, KLTerm, LatentTerm, TeacherTerm
 from passband.training.task import Objective, Task, Turn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _PICTURES = 8
-
-
-class Coded(NamedTuple):
-    """What a pass through the autoencoder gives.
-
-    Attributes:
-        latent: drawn from the posterior.
-        kl: the posterior's divergence from the standard normal distribution, per pixel value of the image.
-        target: the image that the reconstruction is compared with.
-        reconstruction: what was decoded.
-        teacher: the alignment with a teacher, 0 without.
-
-    """
-
-    latent: Tensor
-    kl: Tensor
-    target: Tensor
-    reconstruction: Tensor
-    teacher: Tensor
-
-
-class AutoencoderPass(nn.Module):
-    """One pass, in one module, so that several processes and compilers see a single forward.
-
-    Args:
-        network: diffusers' AutoencoderKL.
-        teacher: the alignment of its latents, None without.
-
-    """
-
-    def __init__(self, network: nn.Module, teacher: LatentTeacher | None) -> None:
-        super().__init__()
-        self.network, self.teacher = network, teacher
-
-    def forward(self, images: Tensor, noise: Tensor, change: "Change") -> Coded:
-        """Encode, draw, change image and latent alike, decode."""
-        network: Any = self.network
-        posterior = network.encode(images).latent_dist
-        latent = posterior.mean + posterior.std * noise
-        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).float().sum((1, 2, 3))
-        target, changed = change(images, latent)
-        reconstruction = network.decode(changed).sample
-        aligned = latent.new_zeros(()) if self.teacher is None else self.teacher(latent, images)
-        return Coded(latent, kl.mean() / images[0].numel(), target, reconstruction, aligned)
-
-
-class Change:
-    """What is done to image and latent alike before the decoder: nothing, DSM's mask, or EQ-VAE's scale and turn.
-
-    Args:
-        terms: the terms of the latents.
-        seed: the run's.
-        step: the step, whose draw all processes and parts share.
-
-    """
-
-    def __init__(self, terms: Sequence[LatentTerm], seed: int, step: int) -> None:
-        self._apply: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda image, latent: (image, latent)
-        for term in terms:
-            if isinstance(term, DSMTerm):
-                corner = draw_corner(seed, step, term.corners)
-                self._apply = partial(dsm_mask, corner=corner, block=term.block)
-            if isinstance(term, EQTerm):
-                scale, turns = draw_transform(
-                    seed, step, scale=term.scale, turns=term.turns, probability=term.probability
-                )
-                self._apply = partial(eq_transform, scale=scale, turns=turns)
-
-    def __call__(self, image: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """The image and the latent, changed."""
-        return self._apply(image, latent)
-
-
-class DiscriminatorPass(nn.Module):
-    """Both judgements of the discriminator in one forward, each with its own batch statistics.
-
-    Args:
-        network: the discriminator.
-
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits of real images and of reconstructions, in float32."""
-        return self.network(real).float(), self.network(fake.to(real)).float()
 
 
 class AutoencoderTask(Task):
@@ -126,6 +38,7 @@ class AutoencoderTask(Task):
         dataset: its images.
 
     Raises:
+        RecipeError: if the discriminator is too large for the images.
         ValueError, OSError: if a pretrained network, perceptual distance or teacher cannot be used.
 
     """
@@ -161,9 +74,25 @@ class AutoencoderTask(Task):
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(self.recipe.training.seed, 0, "discriminator"))
             network = PatchGAN(self.recipe.sample_shape[0], settings.base_channels, settings.layers, settings.norm)
+        self._check_smallest(network)
         own = {"lr": settings.lr, "betas": settings.betas}
         changes = {name: value for name, value in own.items() if value is not None}
         return Learner(DiscriminatorPass(network), self.accelerator, self.recipe.optimizer.model_copy(update=changes))
+
+    def _check_smallest(self, discriminator: PatchGAN) -> None:
+        """Raise where the smallest images are too small for it: at the start, not at its first step."""
+        images, term = torch.empty(1, *self.recipe.sample_shape, device="meta"), self.terms.get("eq")
+        if isinstance(term, EQTerm):
+            latents = torch.empty(1, *self._latent_shape(images), device="meta")
+            images, _ = eq_transform(images, latents, min(term.scale), 0)
+        height, width = images.shape[2:]
+        if min(height, width) < discriminator.min_size:
+            scaled = f", scaled by eq to {height} x {width}" if isinstance(term, EQTerm) else ""
+            raise RecipeError(
+                f"objective.adversarial of {discriminator.layers} layers needs images of {discriminator.min_size} "
+                f"pixels or more, got {self.recipe.sample_shape[1]} x {self.recipe.sample_shape[2]}{scaled}: lower "
+                "objective.adversarial.layers, or set data.resolution"
+            )
 
     @property
     def _discriminator(self) -> nn.Module:
@@ -237,9 +166,8 @@ class AutoencoderTask(Task):
             if isinstance(term, KLTerm):
                 found["kl"] = coded.kl
             if isinstance(term, ESMTerm):
-                found["esm"] = esm_loss(
-                    images, coded.latent, delta=term.delta, bins=term.bins, reference=term.reference
-                )
+                latent = coded.latent if term.of == "sample" else coded.mean
+                found["esm"] = esm_loss(images, latent, delta=term.delta, bins=term.bins, reference=term.reference)
             if isinstance(term, TeacherTerm):
                 found["teacher"] = coded.teacher
         return found
@@ -253,10 +181,15 @@ class AutoencoderTask(Task):
         discriminator.requires_grad_(True)
         network: Any = self.network
         last = network.decoder.conv_out.weight
-        gradients = [torch.autograd.grad(value, last, retain_graph=True)[0] for value in (base, loss)]
+        scaler = self.accelerator.scaler
+        # In float16 the gradients of means over pixels vanish unless they are scaled, as those of training are.
+        unit = 1.0 if scaler is None else scaler.scale(torch.ones_like(loss.detach()))
+        gradients = [torch.autograd.grad(unit * value, last, retain_graph=True)[0] / unit for value in (base, loss)]
         # Those of the whole batch, or the weight would depend on how many processes share it.
         base_gradient, adversarial_gradient = (self.accelerator.reduce(found, "mean") for found in gradients)
-        return loss, settings.weight * adaptive_weight(base_gradient, adversarial_gradient)
+        weight = adaptive_weight(base_gradient, adversarial_gradient)
+        # Scaled gradients may overflow, and such a step is left out: the loss must not say that it diverged.
+        return loss, settings.weight * (weight if scaler is None else weight.nan_to_num(nan=0.0))
 
     def _discrimination(self, real: Tensor, fake: Tensor) -> Objective:
         model = self.learners["discriminator"].model

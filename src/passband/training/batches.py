@@ -196,6 +196,11 @@ def batches(
         yield _moved(batch, device)
 
 
+def as_pixels(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as 8-bit pixels: `to_uint8` without its look at the values, for which a device would wait."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def _moved(batch: Batch, device: torch.device | str) -> Batch:
     """The batch on the device, pixels as floats; its positions stay where they are."""
 

@@ -48,6 +48,7 @@ class DenoiserTask(Task):
     """
 
     shown = ("base", "spectral", "alignment")
+    remedy = "Lower optimizer.lr or regularizer.weight, set optimizer.clip_norm, or gate the term with regularizer.gate"
 
     def __init__(self, recipe: Recipe, accelerator: "Accelerator", dataset: Dataset[Any]) -> None:
         self.recipe, self.accelerator = recipe, accelerator

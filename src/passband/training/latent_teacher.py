@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from passband.data import to_uint8
 from passband.integrations.teachers import load_teacher
 from passband.matching import LatentAlignment
+from passband.training.batches import as_pixels
 from passband.training.sections import TeacherTerm
 
 
@@ -38,5 +38,5 @@ class LatentTeacher(nn.Module):
 
     def forward(self, latent: Tensor, images: Tensor) -> Tensor:
         """The loss, a scalar."""
-        found: Tensor = self.alignment(latent, self._teacher[0](to_uint8(images)))
+        found: Tensor = self.alignment(latent, self._teacher[0](as_pixels(images)))
         return found

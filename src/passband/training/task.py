@@ -42,6 +42,8 @@ class Task(ABC):
 
     #: The folder of the network in a checkpoint.
     folder: str
+    #: What to do where the loss is not finite.
+    remedy: ClassVar[str] = "Lower optimizer.lr, or set optimizer.clip_norm"
     #: The terms that a progress bar shows.
     shown: ClassVar[tuple[str, ...]] = ("base",)
     learners: dict[str, Learner]

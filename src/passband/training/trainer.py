@@ -296,8 +296,7 @@ class Trainer:
             except OSError as error:  # the loss is the news, not the disk
                 batch = f"the batch of step {step} could not be saved ({error})"
         return NonFiniteLossError(
-            f"{what}, so training stopped at step {self.step}; {kept}, and {batch}. Lower optimizer.lr or "
-            "regularizer.weight, set optimizer.clip_norm, or gate the term with regularizer.gate"
+            f"{what}, so training stopped at step {self.step}; {kept}, and {batch}. {self.task.remedy}"
         )
 
     def _save_failed(self, folder: Path, what: str, step: int) -> None:

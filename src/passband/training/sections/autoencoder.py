@@ -65,6 +65,9 @@ class ESMTerm(Settings):
     delta: float = 1.0
     bins: int = Field(16, ge=1)
     reference: bool = False
+    of: Literal["sample", "mean"] = Field(
+        "sample", description="The latent as it is drawn, posterior noise included, or the posterior's mean."
+    )
 
 
 class DSMTerm(Settings):
@@ -82,6 +85,13 @@ class EQTerm(Settings):
     probability: float = Field(0.5, ge=0, le=1)
     scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.25, 1.0)
     turns: bool = True
+
+    @field_validator("scale")
+    @classmethod
+    def _rises(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"the range of scales must rise, as (0.25, 1.0) does, got {scale}")
+        return scale
 
 
 class TeacherTerm(Settings):
