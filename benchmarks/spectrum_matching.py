@@ -4,7 +4,7 @@ passband data prepare PHOTOS --out runs/photos/train-64.zip --resolution 64 --cr
 passband data prepare PHOTOS --out runs/photos/eval-64.zip --resolution 64 --crop tile --limit 2000 --subset eval
 python -m benchmarks.spectrum_matching --jobs 2 --out benchmarks/results/spectrum-matching
 
-The same autoencoder (recipes/vae/vae-photos64*.yaml) with KL, ESM (of drawn latents, and of their means), DSM and EQ, and
+The same autoencoder (recipes/vae/vae-photos64*.yaml) with KL, ESM (of drawn latents, and of means), DSM and EQ, and
 on the latents of each, brought to mean 0 and standard deviation 1 per channel, the same transformer
 (recipes/dit/dit-photos64.yaml) for as many steps. The methods of a seed share the initial weights, the data's order and
 the noise. Every finished piece is a line of pieces.jsonl in `--runs`: interrupted, it goes on where it stopped. Writes

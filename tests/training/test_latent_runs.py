@@ -1,5 +1,7 @@
 """Training on latents: a DiT, a JiT on images that are not square, teachers on the fly and stored, two processes."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,16 @@ def test_flips_must_be_stored(square: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="encode with --teacher"):
         Trainer(recipe(square, data=changes, alignment=ALIGNMENT), tmp_path / "run")
     Trainer(recipe(square, data=changes), tmp_path / "run").train(until=1)
+
+
+def test_a_run_goes_on_with_its_own_latents_alone(square: Path, tmp_path: Path):
+    latents = shutil.copytree(square, tmp_path / "square" / "latents")
+    settings = recipe(latents)
+    Trainer(settings, tmp_path / "run").train(until=2)
+    facts = json.loads((latents / "latents.json").read_text())
+    (latents / "latents.json").write_text(json.dumps({**facts, "shift": [0.5] * 4}))
+    with pytest.raises(RecipeError, match="trained on other latents"):
+        Trainer(settings, tmp_path / "run", resume=True)
 
 
 def test_dit_takes_squares(wide: Path):

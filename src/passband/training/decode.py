@@ -12,7 +12,8 @@ from torch import Tensor
 
 from passband._files import replace_folder
 from passband.integrations.autoencoder import Autoencoder, load_network
-from passband.training.checkpoint import CheckpointError
+from passband.training.checkpoint import CheckpointError, checkpoints
+from passband.training.config import RecipeError
 from passband.training.sections import AnyData
 
 #: Where a run on latents keeps the autoencoder that made them, and what is known of them.
@@ -73,7 +74,18 @@ class LatentDecoder:
 
 
 def keep_autoencoder(latents: Path, root: Path) -> None:
-    """Copy the autoencoder of encoded latents, and what is known of them, into a run's folder."""
+    """Copy the autoencoder of encoded latents, and what is known of them, into a run's folder.
+
+    Raises:
+        RecipeError: if the run has been trained on other latents.
+
+    """
+    kept = root / AUTOENCODER / LATENTS
+    if kept.is_file() and checkpoints(root / "checkpoints") and _scaled(kept) != _scaled(latents / LATENTS):
+        raise RecipeError(
+            f"the run in {str(root)!r} was trained on other latents than those in {str(latents)!r} now (another "
+            "autoencoder or scale): give data.path of the former ones, or start another run with another --out"
+        )
 
     def fill(folder: Path) -> None:
         shutil.copytree(latents / AUTOENCODER, folder, dirs_exist_ok=True)
@@ -94,6 +106,12 @@ def recorded_data(facts_file: Path) -> AnyData | None:
         return None if data is None else _DATA.validate_python(data)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{str(facts_file)!r} cannot be read ({error}): encode the images again") from error
+
+
+def _scaled(file: Path) -> list[Any]:
+    """What latents of one space have in common."""
+    facts = json.loads(file.read_text())
+    return [facts.get(name) for name in ("autoencoder", "shift", "scale")]
 
 
 def latent_decoder(folder: Path, facts_file: Path | None = None) -> LatentDecoder:
