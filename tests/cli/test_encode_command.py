@@ -53,11 +53,11 @@ def test_options_reach_the_latents(passband, vae: Path, folder: Path, tmp_path: 
     assert len(list(out.glob("shard-*"))) == 2
     assert shards.data is not None
     assert (shards.data["path"], shards.data["resolution"]) == (str(folder.resolve()), [8, 12])
-    assert "9 latents of 4 x 4 x 6 and their flips, 0.000 GB" in result.out
+    assert "9 latents of 4 x 4 x 6 and their flips, 0.02 MB" in result.out
     assert "images/s" in result.out
     for value in (*shards.scale, *shards.header["statistics"]["mean"]):
         assert f"{value:.4f}" in result.out
-    assert f"data.name=latents data.path={out} 'data.shape=[4,4,6]'" in result.out
+    assert f"data.name=latents data.path={out} 'data.shape=[4,4,6]' data.labels=stored\n" in result.out
     again = passband("encode", vae, folder, "--out", out, *options, "--shard-size", 5)
     assert again.status == 0
     assert "all of them there before" in again.out

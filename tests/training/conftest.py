@@ -87,7 +87,7 @@ def _two_processes(*arguments: object) -> list[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    group |= {"OMP_NUM_THREADS": str(torch.get_num_threads()), "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    group |= {"OMP_NUM_THREADS": str(torch.get_num_threads()), "CUDA_VISIBLE_DEVICES": ""}
     ranks = [
         subprocess.Popen(
             [sys.executable, *(str(argument) for argument in arguments)],

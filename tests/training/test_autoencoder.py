@@ -250,6 +250,7 @@ def test_two_processes_give_the_numbers_of_one(recipe, two_processes, tmp_path: 
     [
         ({"objective": {"latent": [TERMS["dsm"], TERMS["eq"]]}}, "dsm and eq both change what is decoded"),
         ({"objective": {"latent": [TERMS["kl"], TERMS["kl"]]}}, "each term counts once, got kl"),
+        ({"objective": {"l1": 0}}, "nothing here asks for a reconstruction"),
         ({"objective": {"latent": [{"name": "esn"}]}}, "unknown name 'esn' .did you mean 'esm'"),
         ({"objective": {"latent": [{"name": "eq", "scale": [1.0, 0.5]}]}}, "the range of scales must rise"),
         ({"data": {"resolution": 15}}, "data.resolution 15 must be divisible by 2"),

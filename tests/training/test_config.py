@@ -219,7 +219,7 @@ def test_unknown_keys_name_the_nearest(values: dict[str, Any], line: str):
     ("values", "line"),
     [
         ({"name": "a/b"}, "  name: String should match pattern"),
-        ({"data": 3}, "  data: Input should be a valid dictionary"),
+        ({"data": 3}, "  data: Input should be a mapping, {key: value, ...} (got 3)"),
         ({"data": {}}, "  data.name: Field required"),
         ({"data": {"name": "images"}}, "  data.path: Field required"),
         ({"data": {"name": "image", "path": "x"}}, "  data.name: unknown name 'image' (did you mean 'images'?)"),
@@ -275,6 +275,7 @@ def test_unknown_keys_name_the_nearest(values: dict[str, Any], line: str):
         ({"optimizer": {"lr": float("nan")}}, "  optimizer.lr: Input should be a finite number (got nan)"),
         ({"optimizer": {"betas": [0.9, 1]}}, "  optimizer.betas.1: Input should be less than 1"),
         ({"training": {"steps": 1.5}}, "  training.steps: Input should be a valid integer"),
+        ({"training": {"trackers": "wandb"}}, "  training.trackers: Input should be a list (got 'wandb')"),
         ({"training": {"precision": "fp8"}}, "  training.precision: Input should be 'no', 'fp16' or 'bf16'"),
         (
             {"training": {"keep_checkpoints": 0}},
@@ -285,6 +286,10 @@ def test_unknown_keys_name_the_nearest(values: dict[str, Any], line: str):
 )
 def test_wrong_types_and_ranges(values: dict[str, Any], line: str):
     assert line in faults({**SMALL, **values})
+
+
+def test_a_bare_no_is_no_boolean():
+    assert make_recipe({**SMALL, "training": {"precision": False}}).training.precision == "no"
 
 
 def test_all_faults_are_listed_each_once():

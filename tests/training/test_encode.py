@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from passband.data import Checkerboard, ImageFolder, LatentShards, from_uint8, save_image
@@ -441,3 +442,14 @@ def test_the_header_is_json_for_others_too(encoded: Path):
     assert header["autoencoder"]["name"] == "vae"
     assert len(header["autoencoder"]["sha256"]) == 64
     assert header["count"] == sum(shard["count"] for shard in header["shards"]) == 22
+
+
+def test_a_disk_that_is_full_at_the_copy_of_the_autoencoder(
+    autoencoder: Autoencoder, images: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(target: Path) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(autoencoder.network, "save_pretrained", full)
+    with pytest.raises(OSError, match=r"the copy of the autoencoder cannot be written.*No space left on device"):
+        encode(images, autoencoder, tmp_path / "latents", **USUAL)

@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from passband.data import from_uint8, save_image
+from passband.integrations.autoencoder import load_network
 from passband.sampling import sample
 from passband.training import CheckpointError, RecipeError, Trainer, make_recipe
 from passband.training.average import write_average
@@ -171,6 +172,13 @@ def test_a_folder_has_no_steps(latents: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no saved autoencoder"):
         find_autoencoder(tmp_path)
+
+
+def test_a_checkpoint_is_no_pipeline(autoencoder_run: Path) -> None:
+    with pytest.raises(ValueError, match="is a checkpoint of a training run, with several sets of weights: name one"):
+        find_autoencoder(autoencoder_run / "checkpoints" / "step-00000002")
+    with pytest.raises(FileNotFoundError, match="those of a run are in its checkpoints/step-STEP/ema"):
+        load_network(autoencoder_run)
 
 
 @pytest.fixture(scope="module")

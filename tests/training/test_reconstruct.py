@@ -251,6 +251,7 @@ def test_the_command_takes_what_diffusers_saved(
     [
         (("--count", 5, "--guidance", 2.0), "no samples are drawn: leave out --count, --guidance"),
         (("--features", "a.pt", "--features", "b.pt"), "compared by one kind of features, got 2"),
+        (("--resolution", 32), "--resolution is that of the images in --real: give both, or neither"),
     ],
 )
 def test_options_that_an_autoencoder_has_not(

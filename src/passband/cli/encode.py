@@ -156,6 +156,10 @@ def _workers(ranks: Ranks) -> int:
     return 0 if ranks.device.type == "cpu" else min((os.cpu_count() or 1) // ranks.count, 8)
 
 
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:,.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:,.2f} MB"
+
+
 def _print(made: Encoded) -> None:
     shown, header = Console(), made.header
     table = Table(box=box.SIMPLE, pad_edge=False)
@@ -171,10 +175,15 @@ def _print(made: Encoded) -> None:
     speed = f", {new / made.seconds:.1f} images/s" if new > 0 and made.seconds > 0 else ", all of them there before"
     shown.print(
         f"{count:,} latents of {channels} x {height} x {width}{' and their flips' if header['flips'] else ''}, "
-        f"{made.nbytes / 1e9:.3f} GB{speed}; they are in {made.path}",
+        f"{_size(made.nbytes)}{speed}; they are in {made.path}",
         soft_wrap=True,
         highlight=False,
         markup=False,
     )
-    settings = shlex.join(["data.name=latents", f"data.path={made.path}", f"data.shape=[{channels},{height},{width}]"])
+    for name in header["teachers"]:
+        shown.print(f"Features of a teacher, in a recipe: stored:{name}", highlight=False, markup=False)
+    found = ["data.name=latents", f"data.path={made.path}", f"data.shape=[{channels},{height},{width}]"]
+    found += ["data.labels=stored"] if header["num_classes"] else []
+    found += [] if header["flips"] else ["data.flip=false"]
+    settings = shlex.join(found)
     shown.print(f"Train on them with: passband train RECIPE {settings}", soft_wrap=True, highlight=False, markup=False)

@@ -105,6 +105,8 @@ def evaluate(
     console.quiet = not ranks.is_first
     chosen = tuple(features or ["efficientnet-lite0"])
     if of_autoencoder:
+        if resolution is not None and real is None:
+            raise ValueError("--resolution is that of the images in --real: give both, or neither")
         of_real = {"real": real, "resolution": None if resolution is None else parse_resolution(resolution)}
         shared = {"limit": limit, "batch_size": batch_size, "weights": weights}
         _evaluate_autoencoder(run, chosen, perceptual, {**of_real, **shared}, out, checkpoint, ranks)
@@ -150,10 +152,14 @@ def _evaluate_autoencoder(
     table.add_column("metric")
     table.add_column("value", justify="right", no_wrap=True)
     for entry in results["metrics"]:
-        by = f", {entry['by']}" if "by" in entry else ""
+        # In a narrow terminal the long name of the features stands below.
+        by = f", {entry['by']}" if "by" in entry and entry["key"] != "frechet" else ""
         value = "infinite" if entry["value"] is None else f"{entry['value']:.4g}"
         table.add_row(f"{entry['title']}{by} {'↓' if entry['better'] == 'lower' else '↑'}", value)
     shown.print(table)
+    for entry in results["metrics"]:
+        if entry["key"] == "frechet":
+            shown.print(f"Features: {entry['by']}.", markup=False, highlight=False)
     for note in results["notes"]:
         shown.print(note, style="yellow", markup=False)
     folder = out or evaluation_folder(run, results["note"]["step"])

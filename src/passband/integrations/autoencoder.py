@@ -123,11 +123,18 @@ def load_network(path: str | Path) -> nn.Module:
     """
     folder = Path(path)
     if not (folder / "config.json").is_file() and (folder / _IN_PIPELINE / "config.json").is_file():
+        # Not a pipeline, where `vae` would be the last weights without a word.
+        if (folder / "manifest.json").is_file() and (folder / "ema").is_dir():
+            raise ValueError(
+                f"{str(path)!r} is a checkpoint of a training run, with several sets of weights: name one, "
+                f"{str(folder / 'ema')!r} (averaged) or {str(folder / _IN_PIPELINE)!r} (of the last step)"
+            )
         folder = folder / _IN_PIPELINE
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(
             f"there is no saved autoencoder at {str(path)!r}: expected a folder with config.json and *.safetensors, "
             f"as {_CLASS}.save_pretrained writes it, or a pipeline's folder with one in {_IN_PIPELINE}/"
+            + (" (those of a run are in its checkpoints/step-STEP/ema)" if (folder / "checkpoints").is_dir() else "")
         )
     found = _class_name(folder / "config.json")
     if found != _CLASS:

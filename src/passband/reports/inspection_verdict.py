@@ -159,7 +159,7 @@ def _slope(result: LatentResult) -> Finding:
         return Finding(question, value, "fair", "its spectrum is steeper than the image's", rule)
     flatter = image.beta - latent.beta > 2 * error
     says = "its spectrum is a flattened power law" if flatter else "its spectrum falls as the image's does"
-    return Finding(question, value, "good", f"{says} (exponent {latent.beta:.2f} to {image.beta:.2f})", rule)
+    return Finding(question, value, "good", f"{says} (exponent {latent.beta:.2f}, the image's {image.beta:.2f})", rule)
 
 
 def _divergence(result: LatentResult) -> Finding:
@@ -176,7 +176,7 @@ def _divergence(result: LatentResult) -> Finding:
     if rating != "good" and result.latent.beta > result.small_image.beta:
         how = f"too steep, {how}"
     says = f"its spectrum is {how} the flattened spectrum of the image"
-    return Finding(question, f"{share:.2f} of white noise's ({own:.3f} to {white:.3f})", rating, says, rule)
+    return Finding(question, f"{share:.2f} of white noise's ({own:.3f} against {white:.3f})", rating, says, rule)
 
 
 def skill(share: float, blind: float) -> float:

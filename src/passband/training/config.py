@@ -328,6 +328,10 @@ def _describe(fault: dict[str, Any], values: dict[str, Any]) -> str:
             name, known = str(fault["ctx"]["tag"]), str(fault["ctx"]["expected_tags"])
             hint = nearest(name, known.replace("'", "").split(", "))
             where, message, got = [*where, "name"], f"unknown name {name!r}{hint}; expected one of {known}", ""
+        case "tuple_type" | "list_type":
+            message = "Input should be a list"
+        case "model_type" | "model_attributes_type":
+            message = "Input should be a mapping, {key: value, ...}"
         case "missing" | "value_error" | "unknown_key":
             got = ""
     return f"{'.'.join(where)}: {message}{got}" if where else f"{message}{got}"

@@ -79,7 +79,10 @@ class DenoiserTask(Task):
     def _build(self, classes: int) -> nn.Module:
         recipe = self.recipe
         if recipe.model.class_conditional and not classes:
-            raise RecipeError("model.class_conditional needs labels, and the data has none: its dataset.json says null")
+            raise RecipeError(
+                "model.class_conditional needs labels, and the data has none (its dataset.json says null, or its "
+                "latents were encoded without --labels)"
+            )
         seed = seed_for(recipe.training.seed, 0, "model")
         network = build_network(recipe.model, recipe.sample_shape, seed, classes, self.process.heads)
         check_network(recipe, network, self.process)

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -170,7 +171,10 @@ def _changed(name: str, before: object, now: object) -> str:
 def _save(network: Any, target: Path) -> None:
     if not hasattr(network, "save_pretrained"):
         raise ValueError(f"a {type(network).__name__} cannot be saved beside its latents: it has no save_pretrained")
-    network.save_pretrained(target)
+    try:
+        network.save_pretrained(target)
+    except SafetensorError as error:  # a full disk is no OSError there
+        raise OSError(f"the copy of the autoencoder cannot be written to {str(target.parent)!r} ({error})") from error
 
 
 def _missing(job: EncodingJob, encoding: str) -> list[int]:

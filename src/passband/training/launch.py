@@ -1,6 +1,9 @@
 """Accelerate, set up as a recipe asks."""
 
+import os
 from typing import TYPE_CHECKING
+
+import torch
 
 from passband._checks import import_extra
 from passband.training.config import AnyRecipe, RecipeError
@@ -28,6 +31,8 @@ def launch(recipe: AnyRecipe, folder: RunFolder) -> "Accelerator":
     earlier = import_extra("accelerate.state", "train").is_initialized()
     try:
         found: Accelerator = accelerate.Accelerator(
+            # torchrun does not say so, and Accelerate would take each process for the only one.
+            cpu=int(os.environ.get("WORLD_SIZE", "1")) > 1 and _shares_cpu(),
             mixed_precision=recipe.training.precision,
             log_with=list(recipe.training.trackers) or None,
             project_config=places,
@@ -51,3 +56,9 @@ def launch(recipe: AnyRecipe, folder: RunFolder) -> "Accelerator":
             "or no, or train on a GPU"
         )
     return found
+
+
+def _shares_cpu() -> bool:
+    """Whether several processes compute on the CPU: there is no device, or one that knows no groups."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found is None or found.type == "mps"

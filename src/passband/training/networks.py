@@ -137,5 +137,6 @@ def _check_fits(network: nn.Module, settings: Model, shape: tuple[int, int, int]
         )
     if class_inputs(network) and not classes:
         raise ValueError(
-            f"{where} is class-conditional: set model.class_conditional to true and data.labels to json or folder"
+            f"{where} is class-conditional: set model.class_conditional to true and data.labels to json or folder "
+            "(latents: stored)"
         )

@@ -125,3 +125,9 @@ class ObjectiveSettings(Settings):
         if {"dsm", "eq"} <= set(names):
             raise ValueError("dsm and eq both change what is decoded: take one of them")
         return terms
+
+    @model_validator(mode="after")
+    def _reconstructs(self) -> "ObjectiveSettings":
+        if not self.l1 and self.perceptual is None:
+            raise ValueError("nothing here asks for a reconstruction: set l1 above 0, or name a perceptual distance")
+        return self

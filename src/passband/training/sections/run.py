@@ -81,6 +81,11 @@ class TrainingSettings(Settings):
     sample_every: int | None = Field(1000, ge=1)
     trackers: tuple[str, ...] = ("tensorboard",)
 
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no(cls, precision: object) -> object:
+        return "no" if precision is False else precision  # as YAML reads a bare no
+
 
 class GuidanceSettings(Settings):
     """Classifier-free guidance within an interval of the flow time."""
