@@ -255,6 +255,7 @@ def test_two_processes_give_the_numbers_of_one(recipe, two_processes, tmp_path: 
         ({"objective": {"latent": [{"name": "eq", "scale": [1.0, 0.5]}]}}, "the range of scales must rise"),
         ({"data": {"resolution": 15}}, "data.resolution 15 must be divisible by 2"),
         ({"data": {"name": "checkerboard"}}, "checkerboard"),
+        ({"training": {"snapshots": {"every": 2}}}, "snapshots are averages to choose from for denoisers"),
         ({"training": {"sharding": "fsdp"}}, "an autoencoder is not divided"),
         ({"training": {"batch_size": 3, "accumulate": 2}}, "must be a multiple of training.accumulate"),
     ],

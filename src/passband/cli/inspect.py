@@ -42,6 +42,10 @@ def inspect(
         int, typer.Option(min=0, help="Of them, how many the decoder is probed with, some twenty times each.")
     ] = 128,
     subset: Annotated[str, typer.Option(help="all, or one side of a split by name: train or eval.")] = "all",
+    checkpoint: Annotated[
+        int | None, typer.Option(help="Of the first autoencoder's run: the checkpoint's step; default: newest.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Likewise: ema, another average (ema2), or last.")] = "ema",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 16,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the fastest there is.")] = None,
     seed: Annotated[int, typer.Option(help="Of the white noise that latents are compared with.")] = 0,
@@ -57,7 +61,8 @@ def inspect(
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the report")
     settings = InspectionSettings(count=count, probes=probes, batch_size=batch_size, seed=seed)
     place = usable_device(device)
-    found = [find_autoencoder(path) for path in (autoencoder, against) if path is not None]
+    found = [find_autoencoder(autoencoder, step=checkpoint, weights=weights)]
+    found += [] if against is None else [find_autoencoder(against)]
     side = parse_resolution(resolution)
     height, width = (side, side) if isinstance(side, int) else side
     for each in found:
@@ -73,6 +78,8 @@ def inspect(
         )
         shown = {
             "autoencoder": str(autoencoder),
+            **({"checkpoint": str(checkpoint)} if checkpoint is not None else {}),
+            **({"weights": weights} if weights != "ema" else {}),
             **({} if against is None else {"against": str(against)}),
             "images from": str(data),
             "crop": crop,

@@ -53,8 +53,11 @@ def train(
 
 def _next(recipe: AnyRecipe, folder: Path) -> str:
     if isinstance(recipe, AutoencoderRecipe):
+        data = recipe.data
+        images = f"{data.path} --resolution {'x'.join(map(str, data.size))} --crop {data.crop}"
+        held_out = " --subset eval" if data.subset == "train" else ""
         return (
-            f"look at its latents with: passband inspect {folder} {recipe.data.path}; write them with: passband encode "
+            f"look at its latents with: passband inspect {folder} {images}{held_out}; write them with: passband encode "
             f"{folder} --recipe {folder / 'recipe.yaml'} --out LATENTS"
         )
     return f"draw samples with: passband sample {folder}"

@@ -119,7 +119,11 @@ def difference(names: Sequence[str], results: Sequence[LatentResult]) -> str:
         return f"No measure separates {names[1]} from {names[0]} by more than twice its standard error."
     parts = [f"better in {_join(better)}"] if better else []
     parts += [f"worse in {_join(worse)}"] if worse else []
-    return f"Against {names[0]}, {names[1]} is {' and '.join(parts)}."
+    grids = [" × ".join(map(str, found.latent_shape)) for found in results]
+        caution = "" if grids[0] == grids[1] else f" Their latents differ in size ({grids[0]}, {grids[1]}), and so do bands."
+        "" if grids[0] == grids[1] else f" Their latents differ in size ({grids[0]}, {grids[1]}), so do the bands."
+    )
+    return f"Against {names[0]}, {names[1]} is {' and '.join(parts)}.{caution}"
 
 
 def agreement(result: LatentResult, kind: Literal["cut", "low_pass"]) -> Estimate | None:

@@ -44,7 +44,7 @@ class AutoencoderTask(Task):
     """
 
     folder = "vae"
-    shown = ("l1", "esm", "kl", "adversarial")
+    shown = ("l1", "perceptual", "esm", "kl", "teacher", "adversarial")
 
     def __init__(self, recipe: AutoencoderRecipe, accelerator: "Accelerator", dataset: Dataset[Any]) -> None:
         self.recipe, self.accelerator, self.dataset = recipe, accelerator, dataset

@@ -157,6 +157,8 @@ class AutoencoderRecipe(BaseRecipe):
     def _fits(self) -> "AutoencoderRecipe":
         if self.data.augment is not None:
             raise ValueError("data.augment is for denoisers that are told of it: set it to null")
+        if self.training.snapshots is not None:
+            raise ValueError("training.snapshots are averages to choose from for denoisers: set it to null")
         if self.training.sharding != "none":
             raise ValueError("an autoencoder is not divided among processes: set training.sharding to none")
         if self.model.pretrained is None:
