@@ -120,7 +120,7 @@ def difference(names: Sequence[str], results: Sequence[LatentResult]) -> str:
     parts = [f"better in {_join(better)}"] if better else []
     parts += [f"worse in {_join(worse)}"] if worse else []
     grids = [" × ".join(map(str, found.latent_shape)) for found in results]
-        caution = "" if grids[0] == grids[1] else f" Their latents differ in size ({grids[0]}, {grids[1]}), and so do bands."
+    caution = (
         "" if grids[0] == grids[1] else f" Their latents differ in size ({grids[0]}, {grids[1]}), so do the bands."
     )
     return f"Against {names[0]}, {names[1]} is {' and '.join(parts)}.{caution}"
