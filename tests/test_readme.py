@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKL, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 import passband
 from passband.data import save_image
 from passband.forcing import attached
+from passband.matching import esm_loss
 from passband.models import EDMUNet
 from passband.regularization import amplitude_phase_loss
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-SPECTRAL, FORCING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SPECTRAL, FORCING, MATCHING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
@@ -54,6 +55,17 @@ def test_the_three_lines_also_serve_a_flow() -> None:
     names |= {"images": images, "loss": torch.zeros(())}
     exec(SPECTRAL, names)
     assert names["loss"].item() == pytest.approx(0, abs=1e-6)  # a perfect velocity gives the clean sample
+
+
+def test_the_latent_term_serves_an_autoencoders_loop() -> None:
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    autoencoder = AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, **blocks)
+    names = {"passband": passband, "autoencoder": autoencoder, "images": torch.randn(2, 3, 16, 16), "loss": 0.0}
+    exec(MATCHING, names)
+    names["loss"].backward()
+    assert names["loss"].item() == pytest.approx(0.01 * esm_loss(names["images"], names["latent"]).item())
+    assert any(bool((p.grad != 0).any()) for p in autoencoder.encoder.parameters() if p.grad is not None)
 
 
 def test_the_one_line_forces_a_denoiser() -> None:
