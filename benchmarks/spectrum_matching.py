@@ -389,7 +389,7 @@ def dots_picture(pieces: list[dict[str, Any]], path: Path) -> None:
             axis.plot([place] * len(found), list(found.values()), "o", color=colour, ms=5)
             if found:
                 axis.hlines(sum(found.values()) / len(found), place - 0.3, place + 0.3, color=colour)
-        axis.set_xticks(range(len(METHODS)), METHODS)
+        axis.set_xticks(range(len(METHODS)), METHODS, rotation=35, ha="right")
         axis.set_title(title, fontsize=10)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
