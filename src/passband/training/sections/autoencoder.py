@@ -65,8 +65,8 @@ class ESMTerm(Settings):
     delta: float = 1.0
     bins: int = Field(16, ge=1)
     reference: bool = False
-    of: Literal["sample", "mean"] = Field(
-        "sample", description="The latent as it is drawn, posterior noise included, or the posterior's mean."
+    of: Literal["mean", "sample"] = Field(
+        "mean", description="The posterior's mean, or the latent as it is drawn, whose noise can stand in for detail."
     )
 
 
