@@ -81,7 +81,8 @@ def test_l1_and_kl_are_sd_vaes_sums_over_the_number_of_pixel_values(recipe, tmp_
 
 
 def test_esm_is_that_of_images_and_drawn_latents(recipe, tmp_path: Path):
-    trainer = Trainer(recipe(objective={"latent": [{**TERMS["esm"], "of": "sample", "delta": 0.5, "weight": 2.0}]}), tmp_path)
+    term = {**TERMS["esm"], "of": "sample", "delta": 0.5, "weight": 2.0}
+    trainer = Trainer(recipe(objective={"latent": [term]}), tmp_path)
     total, terms, batch = objective_of(trainer)
     _, latent = by_hand(trainer, batch.clean, batch.positions)
     torch.testing.assert_close(terms["esm"], esm_loss(batch.clean, latent, delta=0.5).detach())
