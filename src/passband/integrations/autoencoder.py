@@ -1,6 +1,5 @@
 """Autoencoders of diffusers, loaded from safetensors alone and asked for latents and images."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from passband._checks import import_extra
+from passband.integrations._saved import load_saved, saved_class
 
 #: The subfolder of a saved pipeline that holds its autoencoder.
 _IN_PIPELINE = "vae"
@@ -136,29 +135,7 @@ def load_network(path: str | Path) -> nn.Module:
             f"as {_CLASS}.save_pretrained writes it, or a pipeline's folder with one in {_IN_PIPELINE}/"
             + (" (those of a run are in its checkpoints/step-STEP/ema)" if (folder / "checkpoints").is_dir() else "")
         )
-    found = _class_name(folder / "config.json")
+    found = saved_class(folder)
     if found != _CLASS:
         raise ValueError(f"the network at {str(folder)!r} is of the class {found}, expected {_CLASS}")
-    diffusers = import_extra("diffusers", "train")
-    try:
-        network, report = diffusers.AutoencoderKL.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"the autoencoder at {str(folder)!r} cannot be loaded ({error})") from error
-    if report["missing_keys"]:
-        raise ValueError(
-            f"the autoencoder at {str(folder)!r} lacks the weights {sorted(report['missing_keys'])[:3]} and more"
-        )
-    assert isinstance(network, nn.Module)
-    return network
-
-
-def _class_name(file: Path) -> object:
-    try:
-        config = json.loads(file.read_text())
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise ValueError(f"{str(file)!r} is damaged: it holds no JSON object; save the network again")
-    return config.get("_class_name")
+    return load_saved(_CLASS, folder)

@@ -1,6 +1,5 @@
 """The networks that recipes name: built, loaded, and asked what they take."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from passband._checks import import_extra
+from passband.integrations._saved import load_saved, saved_class
 from passband.integrations.diffusers import expecting_forcing
 from passband.models import load_model
 from passband.training.families import family_named, family_of
@@ -63,34 +62,16 @@ def load_network(folder: Path) -> nn.Module:
         raise FileNotFoundError(
             f"there is no saved network at {str(folder)!r}: expected a folder with config.json and *.safetensors{hint}"
         )
-    name = _class_name(folder / "config.json")
+    name = saved_class(folder)
     if name not in _OF_DIFFUSERS:
         return load_model(folder)
-    kind: Any = getattr(import_extra("diffusers", "train"), str(name))
     with expecting_forcing():
-        network, found = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    if found["missing_keys"]:
-        raise ValueError(
-            f"the network at {str(folder)!r} lacks the weights {sorted(found['missing_keys'])[:3]} and more"
-        )
-    assert isinstance(network, nn.Module)
+        network = load_saved(str(name), folder)
     return family_of(network).prepared(network)
 
 
 #: The classes of networks that diffusers loads.
 _OF_DIFFUSERS = ("UNet2DModel", "DiTTransformer2DModel")
-
-
-def _class_name(file: Path) -> object:
-    try:
-        config = json.loads(file.read_text())
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise ValueError(f"{str(file)!r} is damaged: it holds no JSON object; save or import the network again")
-    return config.get("_class_name")
 
 
 def network_shape(network: nn.Module) -> tuple[int, int, int]:
