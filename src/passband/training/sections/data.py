@@ -57,15 +57,12 @@ class HubData(PictureData):
     label_column: str | None = None
 
 
-class CheckerboardData(Settings):
-    """Checkerboards, drawn as they are needed."""
+class DrawnData(Settings):
+    """What samples that are drawn as they are needed have in common."""
 
-    name: Literal["checkerboard"]
-    resolution: int = Field(32, ge=4)
-    cells: tuple[int, ...] = (2, 4)
-    length: int = Field(1 << 20, ge=1)
-    seed: int = 0
-    # What the other kinds of data may do in training, and this one does not.
+    name: str
+    resolution: int
+    # What the other kinds of data may do in training, and these do not.
     flip: ClassVar[bool] = False
     augment: ClassVar[AugmentSettings | None] = None
     workers: ClassVar[int] = 0
@@ -76,7 +73,17 @@ class CheckerboardData(Settings):
         return self.resolution, self.resolution
 
 
-class PowerLawData(Settings):
+class CheckerboardData(DrawnData):
+    """Checkerboards, drawn as they are needed."""
+
+    name: Literal["checkerboard"]
+    resolution: int = Field(32, ge=4)
+    cells: tuple[int, ...] = (2, 4)
+    length: int = Field(1 << 20, ge=1)
+    seed: int = 0
+
+
+class PowerLawData(DrawnData):
     """Gaussian power-law fields with a texture, drawn as they are needed."""
 
     name: Literal["power_law"]
@@ -89,14 +96,6 @@ class PowerLawData(Settings):
     channels: Literal[1, 3] = 1
     length: int = Field(1 << 20, ge=1)
     seed: int = 0
-    flip: ClassVar[bool] = False
-    augment: ClassVar[AugmentSettings | None] = None
-    workers: ClassVar[int] = 0
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of a sample."""
-        return self.resolution, self.resolution
 
     @model_validator(mode="after")
     def _fits(self) -> "PowerLawData":
