@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 INSTALL := $(PIP) install --quiet --disable-pip-version-check -c constraints.txt
+# Without their requirements, which name torchaudio: it is not needed, and not wanted beside another torch.
+DISTILLMOS := distillmos==0.9.1 xls-r-sqa==0.1.0
 RUNS ?= runs
 
 .PHONY: help demo test lint types format docs bench smoke ci constraints clean
@@ -32,6 +34,7 @@ $(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
+	$(INSTALL) --no-deps $(DISTILLMOS)
 	@touch $@ $(VENV)/.train
 
 demo: $(VENV)/.train

@@ -18,7 +18,7 @@ from passband import __version__
 from passband.process import EDM
 from passband.training.batches import Batch
 from passband.training.build import build_regularizer
-from passband.training.images import denoising_loss
+from passband.training.denoising import denoising_loss
 from passband.training.networks import build_network
 from passband.training.sections import EDMUNetModel, Model, RegularizerSettings, UNetModel
 

@@ -15,11 +15,11 @@ import torch
 from passband import Flow, SpectralForcing
 from passband.integrations._import_folder import FILES
 from passband.integrations._jit_shapes import network_config, size_name
+from passband.integrations._plain_pickle import UnsafeCheckpointError
+from passband.integrations._torch_save import read_torch_save
 from passband.integrations.jit import (
     CheckpointFormatError,
     Choices,
-    UnsafeCheckpointError,
-    _load,
     import_jit,
     read_jit,
 )
@@ -197,7 +197,7 @@ def test_weights_alone_in_any_precision_with_tables(saved):
 @pytest.mark.skipif(not pathlib.Path("/proc/self/maps").exists(), reason="maps of files are read as on Linux")
 def test_tensors_stay_in_the_file(saved):
     path = saved(checkpoint())
-    content = _load(path)
+    content = read_torch_save(path, "JiT")
     maps = [line.split() for line in pathlib.Path("/proc/self/maps").read_text().splitlines() if str(path) in line]
     ranges = [tuple(int(end, 16) for end in found[0].split("-")) for found in maps]
     for tensor in (content["optimizer"]["state"][0]["exp_avg"], content["model"]["net.pos_embed"]):

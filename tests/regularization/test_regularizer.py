@@ -196,7 +196,7 @@ def test_gradient_share_of_the_gated_term():
 def test_another_clean_estimate_takes_tweedies_place():
     step = Step(VP())
 
-    def two_steps(process: Process, noisy: Tensor, pred: Tensor, t: Tensor) -> Tensor:
+    def two_steps(process: Process, noisy: Tensor, pred: Tensor, t: Tensor, denoiser: object = None) -> Tensor:
         """One DDIM update towards half the noise ratio with this output, the rest with a fixed one."""
         halfway = process.time_at(process.noise_ratio(t) / 2)
         middle = process.step(noisy, process.clean_estimate(noisy, pred, t), t, halfway)
@@ -374,8 +374,8 @@ def test_a_loss_of_ones_own():
 COMPILED = """
 import torch
 from passband.process import EDM, VP, Flow
-from passband.regularization import AmplitudePhaseLoss, FocalFrequencyLoss, WaveletLoss
-from passband.regularization import NoiseRatioGate, SpectralRegularizer
+from passband.regularization import AmplitudePhaseLoss, FocalFrequencyLoss, FramedLoss, WaveletLoss
+from passband.regularization import DDIMEstimate, NoiseRatioGate, SpectralRegularizer
 
 loss = AmplitudePhaseLoss("energy") + 0.5 * WaveletLoss() + FocalFrequencyLoss()
 for process, weight in ((VP(), 0.1), (EDM(), "edm"), (Flow(data_at=1), "edm")):
@@ -392,6 +392,18 @@ for process, weight in ((VP(), 0.1), (EDM(), "edm"), (Flow(data_at=1), "edm")):
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(spectral.terms, logged)
     torch.testing.assert_close(*(torch.autograd.grad(v, pred)[0] for v in (value, expected)))
+
+torch.compiler.reset()
+process, framed = Flow(data_at=1), FramedLoss(AmplitudePhaseLoss("energy"), (8, 16))
+spectral = SpectralRegularizer(framed, 0.1, clean_estimate=DDIMEstimate(3))
+terms = spectral, torch.compile(spectral, backend="eager", fullgraph=True)
+clean, noise, pred = torch.randn(3, 2, 1, 32)
+t = torch.tensor([0.2, 0.7])
+noisy = process.add_noise(clean, noise, t)
+pred.requires_grad_()
+values = [term(process, noisy, pred, t, clean=clean, denoiser=lambda x, t: x.tanh()) for term in terms]
+torch.testing.assert_close(*values)
+torch.testing.assert_close(*(torch.autograd.grad(v, pred)[0] for v in values))
 """
 
 

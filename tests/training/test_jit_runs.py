@@ -15,8 +15,8 @@ from passband.training.batches import Batch
 from passband.training.checkpoint import CheckpointError
 from passband.training.conditioning import no_classes, sampled_classes
 from passband.training.config import Recipe, RecipeError, load_recipe
+from passband.training.denoising import denoising_loss, draw
 from passband.training.draw import Drawing, read_sample
-from passband.training.images import denoising_loss, draw
 from passband.training.networks import build_network
 from passband.training.restore import guided, restore
 from passband.training.sections import JiTModel

@@ -39,8 +39,8 @@ from passband.training import (
 )
 from passband.training.batches import batches
 from passband.training.build import build_dataset, build_process, build_regularizer
+from passband.training.denoising import Losses, draw
 from passband.training.ema import reconstruct
-from passband.training.images import Losses, draw
 from passband.training.networks import build_network
 from passband.training.run_folder import snapshots
 

@@ -11,6 +11,7 @@ from passband.cli.data import app as data
 from passband.cli.demo import demo
 from passband.cli.encode import encode
 from passband.cli.evaluate import evaluate
+from passband.cli.export import app as export_app
 from passband.cli.generate import generate
 from passband.cli.grid import grid
 from passband.cli.import_checkpoint import app as import_app
@@ -55,4 +56,5 @@ app.command("grid")(grid)
 app.command("average")(average)
 app.command("compare")(compare)
 app.add_typer(import_app, name="import")
+app.add_typer(export_app, name="export")
 app.add_typer(data, name="data")

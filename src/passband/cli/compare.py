@@ -1,6 +1,7 @@
-"""`passband compare REAL FAKE`: is the spectrum of generated images right, and where is it not?"""
+"""`passband compare REAL FAKE`: is the spectrum of generated images or audio right, and where is it not?"""
 
 from collections.abc import Callable, Iterator, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from passband._checks import check_choice
+from passband.cli.compare_audio import AUDIO, DEFAULT_METRICS, IMAGES, AudioOptions, compare_audio, kind_of
 from passband.data import ImageFolder
 from passband.forcing.operator import check_kappa
 from passband.metrics import MeanPSD, PowerLawMeasure, PowerLawResult, SpectrumDistance, SpectrumResult
@@ -22,11 +24,18 @@ from passband.reports.front import describe_law, front_columns, front_rows
 
 THUMBNAILS = 24
 PROCESSES: Mapping[str, Callable[[], Process]] = {"flow": lambda: Flow(data_at=1), "vp": VP, "edm": EDM}
+_AUDIO_PANEL = "Options for audio"
+_SHARED = ("real", "fake", "out", "limit", "strict")
+_OF_AUDIO = ("sample_rate", "metrics", "embedding", "players")
 
 
 def compare(
-    real: Annotated[Path, typer.Argument(help="Folder or zip of real images.", show_default=False)],
-    fake: Annotated[Path, typer.Argument(help="Folder or zip of generated images.", show_default=False)],
+    real: Annotated[
+        Path, typer.Argument(help="Folder or zip of real images, or folder of real audio.", show_default=False)
+    ],
+    fake: Annotated[
+        Path, typer.Argument(help="Folder or zip of generated images, or folder of audio.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the page, the figures and results.json.")] = Path(
         "runs/compare"
     ),
@@ -37,7 +46,7 @@ def compare(
         str, typer.Option(help="'center': the central square, resized. 'tile': all whole squares at native resolution.")
     ] = "center",
     channels: Annotated[int, typer.Option(help="3: red, green and blue. 1: luma.")] = 3,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use this many squares of each at most.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use this many squares or clips of each at most.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Squares measured at once.")] = 64,
     floor: Annotated[
         float, typer.Option(min=0.0, help="Share of the real mean power added to both before the logarithm.")
@@ -50,17 +59,52 @@ def compare(
         int | None, typer.Option(min=8, help="Side of Spectral Forcing's windows.", show_default="whole images")
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Spectral Forcing's exact variant, for the fronts.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
+    sample_rate: Annotated[
+        int | None,
+        typer.Option(
+            min=4000,
+            help="Rate to which the clips are resampled, Hz.",
+            show_default="the lower of the two folders'",
+            rich_help_panel=_AUDIO_PANEL,
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Measures of pairs of one name (mr_stft, lsd, pesq, estoi) and of clips (distillmos, dnsmos, "
+            "utmos=PATH), separated by commas; or none.",
+            show_default=DEFAULT_METRICS,
+            rich_help_panel=_AUDIO_PANEL,
+        ),
+    ] = None,
+    embedding: Annotated[
+        str,
+        typer.Option(
+            help="Of the Fréchet audio distance: mel, resemblyzer, PATH[@RATE] or module:package.name.",
+            rich_help_panel=_AUDIO_PANEL,
+        ),
+    ] = "mel",
+    players: Annotated[
+        int, typer.Option(min=0, help="Rows of players and spectrograms on the page.", rich_help_panel=_AUDIO_PANEL)
+    ] = 6,
 ) -> None:
-    """Compare the power spectra of two folders of images.
+    """Compare the spectra of two folders of images, or of two folders of audio.
 
-    Prints the log-spectral distance per octave and overall, the power law of both and what it means for Spectral
-    Forcing's fronts; writes a page (index.html), its figures and the numbers (results.json).
+    Images: prints the log-spectral distance per octave and overall, the power law of both and what it means for
+    Spectral Forcing's fronts. Audio: the long-term average spectra, the Fréchet audio distance, and measures of the
+    clips of one name. Writes a page (index.html), its figures and the numbers (results.json).
     """
-    check_choice("process", process, PROCESSES)
-    check_kappa(kappa)
+    given = dict(locals())
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the report")
+    kind = _kind(real, fake)
+    _check_options(given, kind)
+    if kind == AUDIO:
+        compare_audio(real, fake, out, AudioOptions(sample_rate, metrics, embedding, players, limit, strict))
+        return
+    check_choice("process", process, PROCESSES)
+    check_kappa(kappa)
     side = _side_of(fake) if resolution is None else resolution
     with _progress() as progress:
         measured = {}
@@ -109,6 +153,26 @@ def compare(
     for note in notes:
         console.print(note, style="yellow", markup=False)
     console.print(f"Page: {page}", markup=False, soft_wrap=True)
+
+
+def _kind(real: Path, fake: Path) -> str:
+    kinds = [kind_of(path) for path in (real, fake)]
+    if kinds[0] != kinds[1]:
+        audio, other = (real, fake) if kinds[0] == AUDIO else (fake, real)
+        raise ValueError(
+            f"both folders must hold the same kind of files, images or audio; {str(audio)!r} holds audio, "
+            f"{str(other)!r} does not"
+        )
+    return kinds[0]
+
+
+def _check_options(given: Mapping[str, object], kind: str) -> None:
+    """Raise if an option of the other kind of files has another value than its default."""
+    for name, parameter in signature(compare).parameters.items():
+        fits = name in _SHARED or (name in _OF_AUDIO) == (kind == AUDIO)
+        if not fits and given[name] != parameter.default:
+            other = IMAGES if kind == AUDIO else AUDIO
+            raise ValueError(f"--{name.replace('_', '-')} is for {other}, and these folders hold {kind}: leave it out")
 
 
 class _Measured(NamedTuple):

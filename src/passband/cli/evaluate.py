@@ -1,24 +1,31 @@
 """`passband evaluate RUN`: how good are a network's samples or reconstructions, and is their spectrum right?"""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
+from pydantic import ValidationError
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from passband._checks import check_choice
 from passband.cli.console import console, parse_resolution
+from passband.cli.stages import Stages, interruptible, stages
+from passband.reports.audio_evaluation import COLUMNS as AUDIO_COLUMNS
+from passband.reports.audio_evaluation import audio_rows, audio_texts
 from passband.reports.evaluation import COLUMNS, evaluation_rows, metric_texts
 from passband.sampling import SOLVERS
-from passband.training.evaluate import EvaluationSettings, Evaluator, MetricName, evaluation_folder
+from passband.training.audio_metrics import METRICS as AUDIO_METRICS
+from passband.training.config import invalid
+from passband.training.evaluate import EvaluationSettings, Evaluator
+from passband.training.evaluate_audio import AudioEvaluationSettings, AudioEvaluator
+from passband.training.image_metrics import MetricName
 from passband.training.ranks import Ranks
 from passband.training.reconstruct import ReconstructionSettings, evaluate_autoencoder
-from passband.training.restore import is_autoencoder
+from passband.training.restore import is_audio, is_autoencoder
+from passband.training.results import evaluation_folder
 from passband.training.sections import PerceptualSettings
 
 _METRICS = get_args(MetricName)
@@ -35,11 +42,16 @@ def evaluate(
     ],
     real: Annotated[
         Path | None,
-        typer.Option(help="Folder or zip of real images; default: the recipe's data, the held-out part if it has one."),
+        typer.Option(
+            help="Folder or zip of real images, or folder of audio; default: the recipe's data, the held-out part if "
+            "it has one."
+        ),
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(min=2, help="Number of samples; compare equal numbers only.", show_default=str(_COUNT)),
+        typer.Option(
+            min=2, help="Number of samples; compare equal numbers only.", show_default=f"{_COUNT}, of audio 64"
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the first sample; sample i has seed + i.", show_default="0")
@@ -53,11 +65,17 @@ def evaluate(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help=f"Of {', '.join(_METRICS)}, separated by commas; default: what the features allow."),
+        typer.Option(
+            help=f"Of {', '.join(_METRICS)}, separated by commas; default: what the features allow. Of audio: "
+            f"{', '.join(AUDIO_METRICS)} (utmos=PATH); default: those whose packages are installed."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps; default: the recipe's.")] = None,
     solver: Annotated[str | None, typer.Option(help=f"{', '.join(SOLVERS)}; default: the recipe's.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images, samples or chunks of audio at once.", show_default="64, of audio 4"),
+    ] = None,
     checkpoint: Annotated[int | None, typer.Option(help="Step of the checkpoint; default: the newest.")] = None,
     weights: Annotated[str, typer.Option(help="ema, another average (ema2), or last: those of the last step.")] = "ema",
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; default: the recipe's.")] = None,
@@ -77,6 +95,29 @@ def evaluate(
         str | None,
         typer.Option(help="Of an autoencoder: that of --real, 64 or 48x64; default: the recipe's.", show_default=False),
     ] = None,
+    subset: Annotated[
+        str | None,
+        typer.Option(
+            help="Of audio: which of the recipe's clips, test, eval or all; default: test where it holds any out, else "
+            "eval.",
+            show_default=False,
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="Of audio: fast (DiffWave's six steps), full, or betas such as 1e-4,0.01,0.3; for steps."),
+    ] = None,
+    embedding: Annotated[
+        str | None,
+        typer.Option(
+            help="Of audio: mel, resemblyzer, a TorchScript file (PATH or PATH@RATE), or module:package.name.",
+            show_default="mel",
+        ),
+    ] = None,
+    chunk: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of a vocoder: seconds that the network sees at once, 0 for all.", show_default=False),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the fastest there is.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of samples, page and results.json; default: RUN/evaluation/step-STEP.")
@@ -90,45 +131,68 @@ def evaluate(
     """
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the report")
-    drawn: dict[str, object] = {
-        "--count": count,
-        "--seed": seed,
-        "--metrics": metrics,
-        "--steps": steps,
-        "--solver": solver,
-    }
-    drawn |= {"--guidance": guidance, "--real-stats": real_stats}
+    drawn: dict[str, object] = {"--count": count, "--seed": seed, "--metrics": metrics}
+    drawn |= {"--steps": steps, "--solver": solver}
+    heard: dict[str, object] = {"--subset": subset, "--schedule": schedule, "--embedding": embedding}
+    heard |= {"--chunk": chunk}
+    seen: dict[str, object] = {"--features": features, "--guidance": guidance, "--real-stats": real_stats}
     decoded: dict[str, object] = {"--perceptual": perceptual, "--resolution": resolution}
-    of_autoencoder = is_autoencoder(run)
-    _refuse(drawn if of_autoencoder else decoded, of_autoencoder)
+    kind = _kind(run)
+    if kind == "autoencoder":
+        drawn |= {"--guidance": guidance, "--real-stats": real_stats}
+    refused = {
+        "autoencoder": {"of an autoencoder no samples are drawn": drawn, "only audio takes it": heard},
+        "audio": {"only images take it": seen, "only reconstructions take it": decoded},
+        "images": {"only reconstructions take it": decoded, "only audio takes it": heard},
+    }
+    for why, options in refused[kind].items():
+        _refuse(options, why)
     ranks = Ranks(device)
     console.quiet = not ranks.is_first
     chosen = tuple(features or ["efficientnet-lite0"])
-    if of_autoencoder:
+    shared: dict[str, Any] = {"limit": limit, "weights": weights}
+    shared["batch_size"] = batch_size or (4 if kind == "audio" else 64)
+    if kind == "autoencoder":
         if resolution is not None and real is None:
             raise ValueError("--resolution is that of the images in --real: give both, or neither")
         of_real = {"real": real, "resolution": None if resolution is None else parse_resolution(resolution)}
-        shared = {"limit": limit, "batch_size": batch_size, "weights": weights}
         _evaluate_autoencoder(run, chosen, perceptual, {**of_real, **shared}, out, checkpoint, ranks)
         return
-    settings = EvaluationSettings(
-        count=_COUNT if count is None else count,
-        seed=seed or 0,
-        features=chosen,
-        metrics=_metrics(metrics),
-        steps=steps,
-        solver=solver,
-        weights=weights,
-        guidance=guidance,
-        real=real,
-        limit=limit,
-        batch_size=batch_size,
-    )
-    evaluator = Evaluator(settings, ranks, real_stats=real_stats)
-    with _interruptible(), stages() as progress:
+    sampled = {"seed": seed or 0, "steps": steps, "solver": solver, "real": real, **shared}
+    evaluator: Evaluator | AudioEvaluator
+    if kind == "audio":
+        asked = {"count": count, "subset": subset, "schedule": schedule, "embedding": embedding, "chunk": chunk}
+        evaluator = AudioEvaluator(_audio_settings({**asked, "metrics": _names(metrics)}, sampled), ranks)
+    else:
+        settings = EvaluationSettings(
+            count=_COUNT if count is None else count,
+            features=chosen,
+            metrics=_metrics(metrics),
+            guidance=guidance,
+            **sampled,
+        )
+        evaluator = Evaluator(settings, ranks, real_stats=real_stats)
+    with interruptible(), stages() as progress:
         results = evaluator.evaluate(run, out, step=checkpoint, on_progress=Stages(progress))
     if ranks.is_first:
-        _print(results, out or evaluation_folder(run, results["samples"]["step"]))
+        shown = (
+            (AUDIO_COLUMNS, audio_rows, audio_texts) if kind == "audio" else (COLUMNS, evaluation_rows, metric_texts)
+        )
+        _print(results, out or evaluation_folder(run, results["samples"]["step"]), *shown)
+
+
+def _audio_settings(asked: Mapping[str, Any], shared: Mapping[str, Any]) -> AudioEvaluationSettings:
+    values = {name: value for name, value in {**asked, **shared}.items() if value is not None}
+    try:
+        return AudioEvaluationSettings(**values)
+    except ValidationError as error:
+        raise invalid("the evaluation", error, values) from None
+
+
+def _kind(run: Path) -> Literal["autoencoder", "audio", "images"]:
+    if is_audio(run):
+        return "audio"
+    return "autoencoder" if is_autoencoder(run) else "images"
 
 
 def _evaluate_autoencoder(
@@ -143,7 +207,7 @@ def _evaluate_autoencoder(
     if len(features) > 1:
         raise ValueError(f"reconstructions are compared by one kind of features, got {len(features)} --features")
     settings = ReconstructionSettings(features=features[0], perceptual=_perceptual(perceptual), **options)
-    with _interruptible(), stages() as progress:
+    with interruptible(), stages() as progress:
         results = evaluate_autoencoder(run, settings, out, step=step, ranks=ranks, on_progress=Stages(progress))
     if not ranks.is_first:
         return
@@ -166,11 +230,10 @@ def _evaluate_autoencoder(
     shown.print(f"{results['count']} images; numbers and a picture: {folder}", markup=False, soft_wrap=True)
 
 
-def _refuse(options: Mapping[str, object], of_autoencoder: bool) -> None:
+def _refuse(options: Mapping[str, object], why: str) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
-        what = "of an autoencoder no samples are drawn" if of_autoencoder else "only reconstructions take it"
-        raise ValueError(f"{what}: leave out {', '.join(given)}")
+        raise ValueError(f"{why}: leave out {', '.join(given)}")
 
 
 def _perceptual(text: str | None) -> PerceptualSettings | None:
@@ -180,59 +243,35 @@ def _perceptual(text: str | None) -> PerceptualSettings | None:
     return PerceptualSettings(name=name, weights=Path(weights) if weights else None)
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        console.print("\ninterrupted; the same command continues")
-        raise typer.Exit(130) from None
-
-
-class Stages:
-    """One progress bar for each stage of a piece of work.
-
-    Args:
-        progress: where they are shown.
-
-    """
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.tasks: dict[str, Any] = {}
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Show how far a stage is."""
-        if what not in self.tasks:
-            self.tasks[what] = self.progress.add_task(what)
-        self.progress.update(self.tasks[what], completed=done, total=total)
-
-
-def stages() -> Progress:
-    """The progress bars of a command's stages."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console)
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def _metrics(text: str | None) -> tuple[MetricName, ...] | None:
-    if text is None:
+    names = _names(text)
+    if names is None:
         return None
-    names = tuple(name.strip() for name in text.split(","))
     for name in names:
         check_choice("metric in --metrics", name, _METRICS)
     return tuple(name for name in _METRICS if name in names)
 
 
-def _print(results: Mapping[str, Any], folder: Path) -> None:
+def _print(
+    results: Mapping[str, Any],
+    folder: Path,
+    columns: Sequence[str],
+    rows: Callable[[Mapping[str, Any]], list[list[str]]],
+    texts: Callable[[Mapping[str, Any]], list[str]],
+) -> None:
     shown = Console()
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for column in COLUMNS:
+    for column in columns:
         # In a narrow terminal the names break, never the numbers.
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=column != "metric")
-    for row in evaluation_rows(results):
+    for row in rows(results):
         table.add_row(*row)
     shown.print(table)
-    for text in metric_texts(results):
+    for text in texts(results):
         shown.print(text, markup=False, highlight=False)
     for note in results["notes"]:
         shown.print(note, style="yellow", markup=False)

@@ -15,6 +15,7 @@ from passband.metrics import load_features
 from passband.reports.grid import grid_report
 from passband.reports.grid_tables import describe_grid, grid_notes, metric_tables
 from passband.training import TrainingInterrupted
+from passband.training.evaluate_audio import check_instruments
 from passband.training.grid import Grid, GridProgress, collect, load_grid, run_grid
 from passband.training.ranks import Ranks
 
@@ -76,8 +77,12 @@ def _check_reachable(found: Grid) -> None:
     if settings.real is not None and not settings.real.exists():
         raise FileNotFoundError(
             f"evaluate.real: no such folder or zip of images: {str(settings.real)!r}; check the path"
+            if settings.kind == "images"
+            else f"evaluate.real: no such folder of audio: {str(settings.real)!r}; check the path"
         )
-    if set(settings.chosen) - {"lsd"}:
+    if settings.kind == "audio":
+        check_instruments(settings, found.recipes.values())
+    elif set(settings.chosen) - {"lsd"}:
         for spec in settings.features:
             load_features(spec)
 

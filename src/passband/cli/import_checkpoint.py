@@ -14,9 +14,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from passband.cli.console import console
 from passband.integrations._download import is_url
 from passband.integrations._jit_shapes import size_name
+from passband.integrations.diffwave import Imported as ImportedDiffWave
+from passband.integrations.diffwave import import_diffwave
 from passband.integrations.edm import Imported, import_edm
 from passband.integrations.jit import FORCINGS, WEIGHTS, Choices, import_jit
 from passband.integrations.jit import Imported as ImportedJiT
+from passband.sampling import FAST_SCHEDULE
 
 app = typer.Typer(
     help="Turn a checkpoint of another project into safetensors and JSON, without running anything in it.",
@@ -80,6 +83,23 @@ def jit(
     _report_jit(found, folder)
 
 
+@app.command("diffwave")
+def diffwave(
+    source: Annotated[str, typer.Argument(help="The .pt file: a path or an address.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: runs/NAME-OF-THE-FILE.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="The hash that the file must have.")] = None,
+) -> None:
+    """Import a checkpoint of DiffWave.
+
+    Such a file is one of torch.save, of either form. Only its weights and parameters are read; a file that asks for
+    more is refused.
+    """
+    folder = out or Path("runs") / _stem(source)
+    with _downloading(source) as progress:
+        found = import_diffwave(source, folder, sha256=sha256, progress=progress)
+    _report_diffwave(found, folder)
+
+
 def _stem(source: str) -> str:
     name = unquote(urlsplit(source).path) if is_url(source) else source
     stem = PurePosixPath(Path(name).name).stem
@@ -133,12 +153,51 @@ def _report_jit(found: ImportedJiT, folder: Path) -> None:
     _print(lines, folder, _joined(settings))
 
 
-def _print(lines: dict[str, str], folder: Path, settings: str) -> None:
+def _report_diffwave(found: ImportedDiffWave, folder: Path) -> None:
+    read, config, mel, process = (
+        found.checkpoint,
+        found.checkpoint.config,
+        found.checkpoint.mel,
+        found.checkpoint.process,
+    )
+    dilation = 2 ** (min(config["dilation_cycle_length"], config["residual_layers"]) - 1)
+    fast = read.params.get("inference_noise_schedule")
+    others = [name for name in read.entries if name not in ("model", "params", "step")]
+    spoken = (
+        "none: it draws waveforms of its own"
+        if config["unconditional"]
+        else f"{mel['n_mels']} mel bands, windows of {mel['win_length'] or mel['n_fft']}, one per {mel['hop_length']} "
+        "samples"
+    )
+    lines = {
+        "network": f"{config['residual_layers']} layers of {config['residual_channels']} channels, dilations up to "
+        f"{dilation}, {found.parameters:,} parameters",
+        "audio": f"{mel['sample_rate']:,} Hz",
+        "spectrograms": spoken,
+        "noise": f"{process['steps']} steps, betas from {process['beta_start']:g} to {process['beta_end']:g}",
+        "trained": "unknown" if read.step is None else f"{read.step:,} steps",
+        "set aside": ", ".join(others) or "nothing",
+        "sha256": read.sha256,
+    }
+    settings: dict[str, object] = {"model.name": "diffwave", "model.pretrained": folder}
+    settings |= {f"process.{key}": value for key, value in process.items()}
+    if config["unconditional"]:
+        settings["model.unconditional"] = "true"
+    settings |= {"data.name": "audio", "data.sample_rate": mel["sample_rate"]}
+    settings |= {f"data.mel.{key}": _as_yaml(mel[key]) for key in mel if key != "sample_rate"}
+    options = "" if config["unconditional"] else " --input AUDIO"
+    if isinstance(fast, list) and len(fast) < process["steps"]:
+        named = "fast" if tuple(fast) == FAST_SCHEDULE else ",".join(f"{beta:g}" for beta in fast)
+        options += f" --schedule {named}"
+    _print(lines, folder, _joined(settings), options)
+
+
+def _print(lines: dict[str, str], folder: Path, settings: str, options: str = "") -> None:
     console.print(f"Imported {str(folder)!r}", markup=False)
     for name, text in lines.items():
         console.print(f"  {name:<16}{text}", markup=False)
     console.print("Next:")
-    console.print(f"  passband sample {shlex.quote(str(folder))}", markup=False)
+    console.print(f"  passband sample {shlex.quote(str(folder))}{options}", markup=False)
     console.print(f"  passband train RECIPE {settings}", markup=False)
 
 

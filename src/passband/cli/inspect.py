@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from passband.cli.console import console, parse_resolution, report_skipped
-from passband.cli.evaluate import Stages, stages
+from passband.cli.stages import Stages, stages
 from passband.data import ImageFolder
 from passband.training.inspect import InspectionSettings, inspect_autoencoders
 from passband.training.ranks import usable_device

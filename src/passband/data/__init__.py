@@ -1,6 +1,9 @@
-"""Datasets (images, latents, checkerboards, power-law fields) and the order of their samples."""
+"""Datasets (images, audio, latents, checkerboards, power-law fields) and the order of their samples."""
 
 from passband.data._samples import ImageSamples
+from passband.data._sources import Skipped
+from passband.data.audio import AudioFolder
+from passband.data.audio_files import AudioClip, read_audio, save_audio
 from passband.data.augment import Augment
 from passband.data.checkerboard import Checkerboard, checkerboard_patterns, checkerboard_support, checkerboards
 from passband.data.hub import HubImages
@@ -12,6 +15,8 @@ from passband.data.power_law import PowerLawFields, power_law_fields, power_law_
 from passband.data.prepare import Prepared, prepare_images
 
 __all__ = [
+    "AudioClip",
+    "AudioFolder",
     "Augment",
     "Checkerboard",
     "HubImages",
@@ -22,6 +27,7 @@ __all__ = [
     "PowerLawFields",
     "Prepared",
     "SampleOrder",
+    "Skipped",
     "SkippedImage",
     "batch_positions",
     "checkerboard_patterns",
@@ -33,6 +39,8 @@ __all__ = [
     "power_law_psd",
     "prepare_images",
     "random_flip",
+    "read_audio",
+    "save_audio",
     "save_image",
     "texture_coherence",
     "to_uint8",

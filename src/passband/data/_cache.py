@@ -2,13 +2,15 @@
 
 import os
 from collections import OrderedDict
+from typing import Any, Generic, TypeVar
 
+from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
-from passband.data._decode import Pixels
+Held = TypeVar("Held", bound=NDArray[Any])
 
 
-class SampleCache:
+class SampleCache(Generic[Held]):
     """Keeps the arrays used last, up to a number of bytes.
 
     What a process holds when it forks is shared by its workers and stays; each worker may add its part of what is left
@@ -17,8 +19,8 @@ class SampleCache:
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
-        self._inherited: dict[int, Pixels] = {}
-        self._own: OrderedDict[int, Pixels] = OrderedDict()
+        self._inherited: dict[int, Held] = {}
+        self._own: OrderedDict[int, Held] = OrderedDict()
         self._room = budget
         self._size = 0
         self._pid = os.getpid()
@@ -37,7 +39,7 @@ class SampleCache:
         self._notice_fork()
         return self._room
 
-    def get(self, key: int) -> Pixels | None:
+    def get(self, key: int) -> Held | None:
         """The array of a key, if it is still held."""
         self._notice_fork()
         found = self._own.get(key)
@@ -46,7 +48,7 @@ class SampleCache:
             return found
         return self._inherited.get(key)
 
-    def put(self, key: int, array: Pixels) -> None:
+    def put(self, key: int, array: Held) -> None:
         """Hold an array; the ones not used for longest go where there is no room."""
         self._notice_fork()
         self._own[key] = array

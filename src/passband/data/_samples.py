@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from passband._checks import check_choice, check_integer, check_number
-from passband._seeds import seed_for
 from passband.data._cache import SampleCache
 from passband.data._decode import (
     Header,
@@ -31,7 +30,8 @@ from passband.data._decode import (
     unusable_if_broken,
 )
 from passband.data._labels import FileLabels, require_all
-from passband.data._sources import Source
+from passband.data._sources import Skipped, Source
+from passband.data._subsets import in_share, limit_rank
 from passband.data.pixels import from_uint8
 
 Progress = Callable[[int, int], None]
@@ -39,18 +39,8 @@ Progress = Callable[[int, int], None]
 #: A larger sample would rather be a typing error that fills the memory.
 MAX_RESOLUTION = 1 << 14
 
-
-class SkippedImage(NamedTuple):
-    """An image that is left out, and why.
-
-    Attributes:
-        name: the file's name within the folder or zip, with forward slashes.
-        reason: why it cannot be used, for people to read.
-
-    """
-
-    name: str
-    reason: str
+#: The name of `Skipped` where images are meant.
+SkippedImage = Skipped
 
 
 def checked_resolution(resolution: int | Sequence[int]) -> int | tuple[int, int]:
@@ -189,7 +179,7 @@ class ImageSamples(Dataset[Tensor]):
         found = FileLabels({}, 0) if labels is None else labels()  # before the headers: a mistake here shows soon
         self._entries = self._index(source, progress)
         self._starts = np.cumsum([0, *(len(entry.tiles) for entry in self._entries)])
-        self._cache = SampleCache(cache_bytes)
+        self._cache: SampleCache[Pixels] = SampleCache(cache_bytes)
         self._whole = bytearray(len(self._entries))  # 1 where the file has been decoded, 2 where it is broken
         self.num_classes, self.class_names = found.classes, found.class_names
         require_all(found, self.names, path)
@@ -326,7 +316,7 @@ class ImageSamples(Dataset[Tensor]):
     def _index_whole(self, source: Source, progress: Progress | None) -> list[Entry]:
         names = [name for name in source.names if self._in_subset(name, 0)]
         if self.limit is not None:  # so that a few of a million images need few headers
-            names.sort(key=lambda name: seed_for(0, 0, f"limit {name}"))
+            names.sort(key=limit_rank)
         entries: list[Entry] = []
         for number, name in enumerate(names):
             if self.limit is not None and len(entries) == self.limit:
@@ -354,7 +344,7 @@ class ImageSamples(Dataset[Tensor]):
     def _in_subset(self, name: str, tile: int) -> bool:
         if self.subset == "all":
             return True
-        in_eval = seed_for(0, tile, f"split {name}") < self.eval_share * 2.0**63
+        in_eval = in_share(name, tile, high=self.eval_share)
         return in_eval == (self.subset == "eval")
 
     def _header(self, source: Source, name: str) -> Header | None:
@@ -415,9 +405,7 @@ class ImageSamples(Dataset[Tensor]):
 
 def _limit_tiles(found: list[tuple[str, Header, list[int]]], limit: int) -> list[tuple[str, Header, list[int]]]:
     ranked = sorted(
-        (seed_for(0, tile, f"limit {name}"), number, tile)
-        for number, (name, _, chosen) in enumerate(found)
-        for tile in chosen
+        (limit_rank(name, tile), number, tile) for number, (name, _, chosen) in enumerate(found) for tile in chosen
     )
     kept = {(number, tile) for _, number, tile in ranked[:limit]}
     return [

@@ -1,4 +1,4 @@
-"""Where image files come from: a folder, a zip or several of them, as sorted names (relative, with forward slashes)."""
+"""Where files come from: a folder, a zip or several of them, as sorted names (relative, with forward slashes)."""
 
 import io
 import os
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -20,6 +20,19 @@ SUFFIXES = (
 _AT_ONCE = 1 << 18
 
 Stream = IO[bytes] | io.BytesIO | zipfile.ZipExtFile
+
+
+class Skipped(NamedTuple):
+    """A file that is left out, and why.
+
+    Attributes:
+        name: the file's name within the folder or zip, with forward slashes.
+        reason: why it cannot be used, for people to read.
+
+    """
+
+    name: str
+    reason: str
 
 
 class Source(ABC):
@@ -45,18 +58,18 @@ class Source(ABC):
         return name
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a relative path has an image's suffix and neither it nor a folder above it is hidden."""
+def is_shown(name: str, suffixes: Sequence[str] = SUFFIXES) -> bool:
+    """Whether a relative path has one of the suffixes and neither it nor a folder above it is hidden."""
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden and not name.endswith("/")
+    return path.suffix.lower() in suffixes and not hidden and not name.endswith("/")
 
 
 class FolderSource(Source):
-    """All image files under a folder, following links to folders once."""
+    """All files under a folder that have one of the suffixes, following links to folders once."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
+        self.root, self.suffixes = root, tuple(suffixes)
         self.unreadable: list[tuple[str, str]] = []
 
     @cached_property
@@ -74,7 +87,7 @@ class FolderSource(Source):
             seen.add(real)
             folders.sort()
             prefix = Path(folder).relative_to(self.root)
-            names += [name for name in ((prefix / file).as_posix() for file in files) if is_image_name(name)]
+            names += [name for name in ((prefix / file).as_posix() for file in files) if is_shown(name, self.suffixes)]
         return names
 
     def _note(self, error: OSError) -> None:
@@ -99,7 +112,7 @@ class ZipSource(Source):
 
     @cached_property
     def names(self) -> list[str]:  # type: ignore[override]
-        return sorted({name for name in self._zip().namelist() if is_image_name(name)})
+        return sorted({name for name in self._zip().namelist() if is_shown(name)})
 
     def _zip(self) -> zipfile.ZipFile:
         if self._handle is None or self._pid != os.getpid():

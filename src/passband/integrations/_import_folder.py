@@ -18,6 +18,8 @@ from passband.models import Saveable, save_model
 
 #: Names of the files of an imported checkpoint.
 FILES = ("config.json", "model.safetensors", "process.json", "import.json")
+#: Of a network of audio, beside these.
+MEL_FILE = "mel.json"
 
 #: What files begin with that are no checkpoint of any kind, and what to say of them.
 OTHERS = {
@@ -61,8 +63,9 @@ def check_free(out: Path) -> None:
     if not out.is_dir():
         raise FileExistsError(f"{str(out)!r} is a file: --out names the folder to write")
     held = sorted(path.name for path in out.iterdir())
-    if held and (not set(held) <= set(FILES) or "import.json" not in held):
-        other = next((name for name in held if name not in FILES), held[0])
+    known = {*FILES, MEL_FILE}
+    if held and (not set(held) <= known or "import.json" not in held):
+        other = next((name for name in held if name not in known), held[0])
         raise FileExistsError(f"{str(out)!r} holds something else ({other!r}): choose another --out for the import")
 
 
@@ -91,7 +94,13 @@ def file_hash(stream: BufferedIOBase, name: str, sha256: str | None) -> str:
     return digest
 
 
-def write_import(out: Path, model: Saveable, process: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+def write_import(
+    out: Path,
+    model: Saveable,
+    process: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    mel: Mapping[str, Any] | None = None,
+) -> None:
     """Write the folder of an import, whole or not at all."""
 
     def write(folder: Path) -> None:
@@ -99,7 +108,9 @@ def write_import(out: Path, model: Saveable, process: Mapping[str, Any], origin:
             save_model(model, folder)
         except import_extra("safetensors", "train").SafetensorError as error:
             raise OSError(f"the network could not be written ({error}): make room, or choose another --out") from error
-        for name, content in (("process", process), ("import", {**origin, "passband": __version__})):
-            write_file(folder / f"{name}.json", (json.dumps(content, indent=1) + "\n").encode())
+        contents = {"process.json": process, MEL_FILE: mel, "import.json": {**origin, "passband": __version__}}
+        for name, content in contents.items():
+            if content is not None:
+                write_file(folder / name, (json.dumps(content, indent=1) + "\n").encode())
 
     replace_folder(out, write)

@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from passband.forcing import SpectralForcing
-from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError, shown
+from passband.integrations._plain_pickle import CheckpointFormatError, shown
+from passband.integrations._torch_save import network_tensors
 from passband.models import JIT_SIZES
 from passband.process import Flow
 
@@ -28,32 +28,7 @@ def network_state(entry: Mapping[Any, object], size: int) -> dict[str, Tensor]:
         size: of the file in bytes, which the tensors may not exceed.
 
     """
-    names = [name for name in entry if isinstance(name, str) and name.endswith(_FIRST)]
-    if len(names) != 1:
-        raise CheckpointFormatError(f"holds no JiT: expected one tensor {_FIRST}, got {len(names)}")
-    prefix = names[0].removesuffix(_FIRST)
-    state, total = {}, 0
-    for name, tensor in entry.items():
-        if not isinstance(name, str) or not name.startswith(prefix):
-            raise CheckpointFormatError(f"has the entry {shown(name)} outside the network {shown(prefix)}")
-        if _TABLES.fullmatch(short := name.removeprefix(prefix)):
-            continue
-        total += _bytes(name, tensor)
-        if total > size:
-            raise UnsafeCheckpointError("asks for more tensors than the file has room for")
-        assert isinstance(tensor, Tensor)
-        if not torch.isfinite(tensor).all():
-            raise CheckpointFormatError(f"has NaN or infinity in the tensor {shown(name)}: it is damaged; get it anew")
-        state[short] = tensor.detach().float().contiguous()
-    return state
-
-
-def _bytes(name: str, tensor: object) -> int:
-    if not isinstance(tensor, Tensor):
-        raise CheckpointFormatError(f"has no tensor but a {type(tensor).__name__} under {shown(name)}")
-    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise CheckpointFormatError(f"has under {shown(name)} a tensor of {tensor.dtype}, expected floating-point ones")
-    return tensor.numel() * tensor.element_size()
+    return network_tensors(entry, _FIRST, "JiT", size, _TABLES)
 
 
 def network_config(

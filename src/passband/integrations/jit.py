@@ -1,9 +1,6 @@
 """Reads the checkpoints of JiT and of Spectral Forcing, which are files of torch.save: weights only."""
 
 import argparse
-import pickle
-import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,21 +9,15 @@ import torch
 from torch import Tensor
 
 from passband._checks import check_choice, nearest
-from passband.integrations._import_folder import OTHERS, Progress, called, check_file, fetched, file_hash, write_import
+from passband.integrations._import_folder import Progress, called, check_file, fetched, file_hash, write_import
 from passband.integrations._jit_shapes import forcing_config, network_config, network_state, process_arguments
-from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError, shown
+from passband.integrations._plain_pickle import CheckpointFormatError, shown
+from passband.integrations._torch_save import read_torch_save
 from passband.models import JiT
 
 #: The weights in a checkpoint, and the entries that hold them; the first that is there is taken.
 WEIGHTS = {"ema1": "model_ema1", "ema2": "model_ema2", "model": "model"}
 FORCINGS = ("auto", "none", "linear")
-
-#: What other files begin with, and what to say of them.
-_OTHERS = {
-    b"\x80": "a pickle or an older file of torch.save; this command reads the ZIP files that torch.save writes",
-    **OTHERS,
-    b"{": "JSON text, not a file of torch.save",
-}
 
 
 class JiTCheckpoint(NamedTuple):
@@ -146,54 +137,8 @@ def _read_named(path: Path, name: str, choices: Choices, sha256: str | None) -> 
     with path.open("rb") as stream:
         digest = file_hash(stream, name, sha256)
     with called(name):
-        _check_archive(path)
-        return _read(_load(path), choices, path.stat().st_size, digest)
-
-
-def _check_archive(path: Path) -> None:
-    """Raise unless this is a file of torch.save whose parts lie in it as they are, so that none can swell."""
-    with path.open("rb") as stream:
-        start = stream.read(64)
-    if not start:
-        raise CheckpointFormatError("is empty: the download failed; get it anew")
-    for prefix, what in _OTHERS.items():
-        if start.lstrip().startswith(prefix):
-            raise CheckpointFormatError(f"is {what}")
-    if not start.startswith(b"PK"):
-        raise CheckpointFormatError("is no file of torch.save; give a checkpoint of JiT or Spectral Forcing")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-        raise CheckpointFormatError(f"is damaged or cut short ({error}); get it anew") from error
-    if not any(part.filename.endswith("/data.pkl") for part in parts):
-        raise CheckpointFormatError("is a ZIP archive, but none that torch.save writes (it has no data.pkl)")
-    if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
-        raise UnsafeCheckpointError("has compressed parts, which torch.save does not write")
-    if sum(part.file_size for part in parts) > path.stat().st_size:
-        raise UnsafeCheckpointError("has parts that are larger than the file")
-
-
-def _load(path: Path) -> object:
-    """The content, its tensors mapped from the file."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise _refusal(error) from error
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError) as error:
-        raise CheckpointFormatError(f"is damaged ({' '.join(str(error).split())[:200]}); get it anew") from error
-    except (EOFError, RecursionError, MemoryError, OverflowError, UnicodeDecodeError) as error:
-        raise CheckpointFormatError(f"is damaged ({type(error).__name__}); get it anew") from error
-
-
-def _refusal(error: pickle.UnpicklingError) -> CheckpointFormatError:
-    """What PyTorch's reader of weights did not take, without its advice to read the file by unsafe means."""
-    text = " ".join(str(error).split()).partition("trusted source.")[2].partition("Check the documentation")[0]
-    asked = re.search(r"GLOBAL (\S{1,80})|Trying to \w+", text)
-    if asked is None:
-        return CheckpointFormatError(f"is damaged ({text.strip()[:200] or 'no pickle'}); get it anew")
-    return UnsafeCheckpointError(f"asks for {asked[1] or 'a class'}, which weights and plain values do not need")
+        content = read_torch_save(path, "JiT or Spectral Forcing", safe=[argparse.Namespace])
+        return _read(content, choices, path.stat().st_size, digest)
 
 
 def _read(content: object, choices: Choices, size: int, digest: str) -> JiTCheckpoint:

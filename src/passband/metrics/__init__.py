@@ -1,5 +1,8 @@
 """Measures of generated samples: streaming ones take batches (`update`, `compute`) and merge across ranks."""
 
+from passband.metrics.audio_embeddings import AudioEmbedding, MelStatistics, TorchScriptEmbedding
+from passband.metrics.audio_loading import load_audio_embedding
+from passband.metrics.audio_measures import AUDIO_MEASURES, AudioMeasure, load_audio_measure
 from passband.metrics.band_error import BandError, BandErrorResult, radial_bands, wiener_band_error
 from passband.metrics.band_map import BandMap, BandMapResult
 from passband.metrics.channel_spectrum import ChannelSpectrum, ChannelSpectrumResult
@@ -16,9 +19,13 @@ from passband.metrics.frechet import (
     extrapolated_frechet_distance,
     frechet_distance,
 )
+from passband.metrics.frechet_audio import FrechetAudioDistance
 from passband.metrics.inception_score import InceptionScore, InceptionScoreResult
 from passband.metrics.kid import KID, KIDResult, polynomial_mmd
 from passband.metrics.latents import LatentMeasures, LatentResult
+from passband.metrics.long_term import LongTermSpectrum
+from passband.metrics.long_term_compare import FrequencyBand, LongTermResult, compare_long_term, octave_edges
+from passband.metrics.ndb import NDB, NDBResult, two_proportion_z
 from passband.metrics.passed import PassedPower, passed_power
 from passband.metrics.power_law import (
     PowerLawFit,
@@ -34,6 +41,7 @@ from passband.metrics.precision_recall import (
     precision_recall_scores,
 )
 from passband.metrics.reconstruction import ReconstructionQuality, ReconstructionResult, psnr, ssim
+from passband.metrics.resemblyzer import ResemblyzerEmbedding
 from passband.metrics.sample_means import Estimate, SampleMeans
 from passband.metrics.spectrum import (
     MeanPSD,
@@ -47,8 +55,12 @@ from passband.metrics.spectrum import (
 from passband.metrics.statistics import FeatureStatistics
 from passband.metrics.store import FeatureStore
 from passband.metrics.torchscript import TorchScriptFeatures
+from passband.metrics.vggish import vggish_examples
 
 __all__ = [
+    "AUDIO_MEASURES",
+    "AudioEmbedding",
+    "AudioMeasure",
     "BandError",
     "BandErrorResult",
     "BandMap",
@@ -62,16 +74,23 @@ __all__ = [
     "FeatureExtractor",
     "FeatureStatistics",
     "FeatureStore",
+    "FrechetAudioDistance",
     "FrechetDistance",
     "FrechetResult",
+    "FrequencyBand",
     "InceptionScore",
     "InceptionScoreResult",
     "KID",
     "KIDResult",
     "LatentMeasures",
     "LatentResult",
+    "LongTermResult",
+    "LongTermSpectrum",
     "MeanPSD",
+    "MelStatistics",
     "ModuleFeatures",
+    "NDB",
+    "NDBResult",
     "OctaveDistance",
     "PassedPower",
     "PowerLawFit",
@@ -83,10 +102,13 @@ __all__ = [
     "Probed",
     "ReconstructionQuality",
     "ReconstructionResult",
+    "ResemblyzerEmbedding",
     "SampleMeans",
     "SpectrumDistance",
     "SpectrumResult",
+    "TorchScriptEmbedding",
     "TorchScriptFeatures",
+    "compare_long_term",
     "cut_probe",
     "efficientnet_lite0",
     "equivariance_probe",
@@ -94,6 +116,8 @@ __all__ = [
     "fit_power_law",
     "frechet_distance",
     "leakage",
+    "load_audio_embedding",
+    "load_audio_measure",
     "load_features",
     "log_spectral_distance",
     "log_spectral_ratio",
@@ -101,6 +125,7 @@ __all__ = [
     "measure_power_law",
     "nearest_pattern",
     "octave_bands",
+    "octave_edges",
     "passed_power",
     "pattern_distance",
     "pca_picture",
@@ -109,5 +134,7 @@ __all__ = [
     "psnr",
     "radial_bands",
     "ssim",
+    "two_proportion_z",
+    "vggish_examples",
     "wiener_band_error",
 ]

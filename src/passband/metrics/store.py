@@ -51,7 +51,7 @@ def check_features(name: str, x: Tensor, *, dim: int | None, seen: int, batch: i
     bad = (~x.isfinite().all(1)).nonzero().flatten().tolist()
     raise ValueError(
         f"{name} must be finite; batch {batch} (samples {seen} to {seen + len(x) - 1}) has {len(bad)} that are not, "
-        f"the first at index {bad[0]} of the batch; look at that image, or leave it out"
+        f"the first at index {bad[0]} of the batch; look at that sample, or leave it out"
     )
 
 

@@ -6,6 +6,7 @@ A network here is raw: the process says how it is called and what its output mea
 """
 
 from passband.models.denoiser import EDMDenoiser
+from passband.models.diffwave import DiffWave
 from passband.models.edm_unet import EDMUNet
 from passband.models.jit import JIT_SIZES, JiT
 from passband.models.lpips import LPIPS, load_lpips
@@ -15,6 +16,7 @@ from passband.models.saving import Saveable, load_model, registered, save_model
 
 __all__ = [
     "JIT_SIZES",
+    "DiffWave",
     "EDMDenoiser",
     "EDMUNet",
     "EfficientNetDistance",

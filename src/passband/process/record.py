@@ -1,10 +1,11 @@
 """A process as plain values, as checkpoints keep it beside a network."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from passband._checks import check_choice
 from passband.process.base import Process
@@ -21,7 +22,7 @@ _PROCESSES: dict[str, type[Process]] = {
     "edm_ve": VEPreconditioned,
     "flow": Flow,
 }
-_SCHEDULES = {"linear": linear_alphas_cumprod, "cosine": cosine_alphas_cumprod}
+_SCHEDULES: dict[str, Callable[..., Tensor]] = {"linear": linear_alphas_cumprod, "cosine": cosine_alphas_cumprod}
 
 
 def process_record(process: Process) -> dict[str, Any]:
@@ -53,12 +54,28 @@ def process_record(process: Process) -> dict[str, Any]:
 
 
 def _schedule(process: VP) -> dict[str, Any]:
-    """A VP process's table: by its name if it has one, else the numbers."""
+    """A VP process's table: by its name and range of betas if it has one, else the numbers."""
     table = process.level(torch.arange(process.steps, dtype=torch.float64)).alpha.square()
-    for name, made in _SCHEDULES.items():
-        if torch.allclose(made(process.steps), table, rtol=1e-12, atol=1e-15):
-            return {"schedule": name, "steps": process.steps}
+    for name, betas in (("linear", {}), ("cosine", {}), ("linear", _beta_range(table))):
+        if torch.allclose(_table(name, process.steps, betas), table, rtol=1e-12, atol=1e-15):
+            return {"schedule": name, "steps": process.steps, **betas}
     return {"alphas_cumprod": table.tolist()}
+
+
+def _beta_range(table: Tensor) -> dict[str, float]:
+    """The betas of a table's ends, rounded to what the table tells of them."""
+    first = round(1 - table[0].item(), 12)
+    last = round(1 - (table[-1] / table[-2]).item(), 12) if len(table) > 1 else first
+    # Those of another kind of table may fall, or reach 1: a linear schedule has none of that, so it is not found.
+    possible = 0 <= first <= last < 1
+    return {"beta_start": first, "beta_end": last} if possible else {}
+
+
+def _table(schedule: str, steps: int, betas: Mapping[str, float]) -> Tensor:
+    check_choice("schedule", schedule, _SCHEDULES)
+    if betas and schedule != "linear":
+        raise ValueError(f"beta_start and beta_end are the linear schedule's, got schedule {schedule!r}")
+    return _SCHEDULES[schedule](steps, **betas)
 
 
 def process_from_record(record: Mapping[str, Any]) -> Process:
@@ -66,7 +83,8 @@ def process_from_record(record: Mapping[str, Any]) -> Process:
 
     Args:
         record: what [`process_record`][passband.process.process_record] made: `name` (vp, edm, edm_vp, edm_ve or flow)
-            and arguments of the constructor; of `vp`, `schedule` (linear or cosine) and `steps`, or `alphas_cumprod`.
+            and arguments of the constructor; of `vp`, `alphas_cumprod`, or `schedule` (linear or cosine), `steps` and,
+            of linear, `beta_start` and `beta_end`.
 
     Returns:
         The process.
@@ -80,8 +98,9 @@ def process_from_record(record: Mapping[str, Any]) -> Process:
     check_choice("process", name, _PROCESSES)
     if name == "vp" and "schedule" in arguments:
         schedule, steps = arguments.pop("schedule"), arguments.pop("steps", 1000)
-        check_choice("schedule", schedule, _SCHEDULES)
-        arguments["alphas_cumprod"] = _SCHEDULES[schedule](steps)
+        given = {beta: arguments.pop(beta, None) for beta in ("beta_start", "beta_end")}
+        betas = {beta: value for beta, value in given.items() if value is not None}
+        arguments["alphas_cumprod"] = _table(schedule, steps, betas)
     elif "alphas_cumprod" in arguments:
         arguments["alphas_cumprod"] = torch.tensor(arguments["alphas_cumprod"], dtype=torch.float64)
     if isinstance(arguments.get("logit_normal"), list):

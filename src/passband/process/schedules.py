@@ -6,11 +6,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from passband._checks import check_integer, check_number
+
 
 def linear_alphas_cumprod(
     steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
 ) -> Float[Tensor, " steps"]:
     """DDPM's schedule: the running product of 1 - beta for linear betas, in float64.
+
+    Args:
+        steps: number of noise levels, at least 1.
+        beta_start: the first beta, in [0, 1).
+        beta_end: the last, at least the first and below 1; DiffWave has 0.05 at 50 steps.
+
+    Returns:
+        (steps,), in float64.
+
+    Raises:
+        TypeError: if steps is no integer or a beta no number.
+        ValueError: if one of them is out of range.
 
     Example:
         >>> from passband.process import linear_alphas_cumprod
@@ -35,6 +49,9 @@ def cosine_alphas_cumprod(steps: int = 1000, offset: float = 0.008, max_beta: fl
 
 
 def _check_schedule(steps: int, beta_start: float, beta_end: float) -> None:
+    check_integer("steps", steps)
+    check_number("beta_start", beta_start)
+    check_number("beta_end", beta_end)
     if steps < 1 or not 0 <= beta_start <= beta_end < 1:
         raise ValueError(
             f"a schedule needs steps >= 1 and 0 <= beta_start <= beta_end < 1, got {steps}, {beta_start} and {beta_end}"

@@ -1,5 +1,6 @@
 """Spectral Regularization: Fourier and wavelet losses on the clean estimate (arXiv:2603.02447)."""
 
+from passband.regularization.estimate import CleanEstimate, DDIMEstimate, Denoiser, tweedie
 from passband.regularization.focal import FocalFrequencyLoss, focal_frequency_loss
 from passband.regularization.fourier import (
     AmplitudeLoss,
@@ -8,10 +9,11 @@ from passband.regularization.fourier import (
     amplitude_loss,
     amplitude_phase_loss,
 )
+from passband.regularization.frames import FramedLoss, framed_loss
 from passband.regularization.gate import Gate, NoiseRatioGate
 from passband.regularization.loss import SpectralLoss, WeightedSum
 from passband.regularization.pixel import PixelLoss, pixel_loss
-from passband.regularization.regularizer import CleanEstimate, SpectralRegularizer, tweedie
+from passband.regularization.regularizer import SpectralRegularizer
 from passband.regularization.wavelet import SubbandWeights, WaveletLoss, wavelet_loss
 from passband.regularization.weight import ConstantWeight, EDMWeight, GradientShare, Weight
 
@@ -21,8 +23,11 @@ __all__ = [
     "CleanEstimate",
     "ConstantWeight",
     "Coupling",
+    "DDIMEstimate",
+    "Denoiser",
     "EDMWeight",
     "FocalFrequencyLoss",
+    "FramedLoss",
     "Gate",
     "GradientShare",
     "NoiseRatioGate",
@@ -36,6 +41,7 @@ __all__ = [
     "amplitude_loss",
     "amplitude_phase_loss",
     "focal_frequency_loss",
+    "framed_loss",
     "pixel_loss",
     "tweedie",
     "wavelet_loss",

@@ -1,28 +1,13 @@
 """The spectral term of a training loss, for any process and prediction."""
 
-from typing import Protocol, runtime_checkable
-
 from torch import Tensor, nn
 
 from passband._checks import check_floating, check_same_shape, nearest
 from passband.process import Process, Time
+from passband.regularization.estimate import CleanEstimate, Denoiser, tweedie
 from passband.regularization.gate import Gate, NoiseRatioGate
 from passband.regularization.loss import Field, PerSample, SpectralLoss
 from passband.regularization.weight import ConstantWeight, EDMWeight, Weight
-
-
-@runtime_checkable
-class CleanEstimate(Protocol):
-    """How the clean estimate comes from a network output."""
-
-    def __call__(self, process: Process, noisy: Tensor, pred: Tensor, t: Time) -> Tensor:
-        """Return the clean estimate, differentiable in pred."""
-        ...
-
-
-def tweedie(process: Process, noisy: Tensor, pred: Tensor, t: Time) -> Tensor:
-    """Estimate from one network output: [`Process.clean_estimate`][passband.process.Process.clean_estimate]."""
-    return process.clean_estimate(noisy, pred, t)
 
 
 class SpectralRegularizer(nn.Module):
@@ -37,7 +22,8 @@ class SpectralRegularizer(nn.Module):
             [`GradientShare`][passband.regularization.GradientShare].
         gate: w, a function of the noise ratio with values in [0, 1]; a number is the largest noise ratio at which the
             term counts; default: no gate.
-        clean_estimate: how the clean estimate comes from the network's output; default: Tweedie's, from one output.
+        clean_estimate: how the clean estimate comes from the network's output; default: Tweedie's, from one output;
+            [`DDIMEstimate`][passband.regularization.DDIMEstimate] takes several.
 
     Raises:
         TypeError, ValueError: on an unknown weight, gate or loss, or numbers out of range.
@@ -71,15 +57,30 @@ class SpectralRegularizer(nn.Module):
         if not isinstance(loss, SpectralLoss):
             raise TypeError(f"loss must be a SpectralLoss such as AmplitudeLoss(), got {loss!r}")
         if not callable(clean_estimate):
-            raise TypeError(f"clean_estimate must be a function (process, noisy, pred, t), got {clean_estimate!r}")
+            raise TypeError(
+                f"clean_estimate must be a function (process, noisy, pred, t, denoiser), got {clean_estimate!r}"
+            )
         self.loss = loss
         self.weight = _as_weight(weight)
         self.gate = _as_gate(gate)
         self.clean_estimate = clean_estimate
         self.terms = {}
 
+    @property
+    def needs_denoiser(self) -> bool:
+        """Whether the clean estimate calls the network again, so that calls of this need `denoiser`."""
+        return bool(getattr(self.clean_estimate, "needs_denoiser", False))
+
     def forward(
-        self, process: Process, noisy: Field, pred: Field, t: Time, *, clean: Field, base_loss: Tensor | None = None
+        self,
+        process: Process,
+        noisy: Field,
+        pred: Field,
+        t: Time,
+        *,
+        clean: Field,
+        base_loss: Tensor | None = None,
+        denoiser: Denoiser | None = None,
     ) -> Tensor:
         r"""Return the mean over the batch of the weighted term, a scalar to add to the base loss.
 
@@ -90,16 +91,27 @@ class SpectralRegularizer(nn.Module):
             t: times, a number or (batch,).
             clean: $x_0$, of the same shape.
             base_loss: the scalar base loss, needed by a weight by gradient share.
+            denoiser: the network as a function (x, t) -> prediction, of x_t unscaled and times (batch,) in the
+                process's own unit; called only by a clean estimate of several updates (see `needs_denoiser`).
 
         Raises:
             TypeError: if an input is not floating.
-            ValueError: if shapes differ or t is out of range.
+            ValueError: if shapes differ, t is out of range, or a denoiser is needed and none is given.
 
         """
-        return self.per_sample(process, noisy, pred, t, clean=clean, base_loss=base_loss).mean()
+        values = self.per_sample(process, noisy, pred, t, clean=clean, base_loss=base_loss, denoiser=denoiser)
+        return values.mean()
 
     def per_sample(
-        self, process: Process, noisy: Field, pred: Field, t: Time, *, clean: Field, base_loss: Tensor | None = None
+        self,
+        process: Process,
+        noisy: Field,
+        pred: Field,
+        t: Time,
+        *,
+        clean: Field,
+        base_loss: Tensor | None = None,
+        denoiser: Denoiser | None = None,
     ) -> PerSample:
         """Return the weighted term of each sample, shape (batch,).
 
@@ -113,7 +125,7 @@ class SpectralRegularizer(nn.Module):
         check_floating("clean", clean)
         check_floating("pred", pred)
         check_same_shape("clean", clean, "pred", pred)
-        estimate = self.clean_estimate(process, noisy, pred, t)
+        estimate = self.clean_estimate(process, noisy, pred, t, denoiser=denoiser)
         named = {name: (weight, term(estimate, clean)) for name, weight, term in self.loss.terms()}
         weighted = [weight * values for weight, values in named.values()]
         values = self._gated(sum(weighted[1:], start=weighted[0]), process, t)
@@ -134,7 +146,8 @@ class SpectralRegularizer(nn.Module):
 
     def extra_repr(self) -> str:
         """Options, for the text of the module."""
-        return f"weight={self.weight}, gate={self.gate}"
+        estimate = getattr(self.clean_estimate, "__name__", repr(self.clean_estimate))
+        return f"weight={self.weight}, gate={self.gate}, clean_estimate={estimate}"
 
 
 def _as_weight(weight: float | str | Weight) -> Weight:

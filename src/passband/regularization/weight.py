@@ -72,8 +72,8 @@ class GradientShare:
     r"""Keep the term's gradient at a stated share of the base loss's, both taken at the network's output.
 
     $\lambda = s\, \|\nabla_p L\| / \|\nabla_p L_S\|$, held constant in the gradient and 0 where the term has none. It
-    costs one more backward through each loss (not through the network). With several processes, each takes the share of
-    its own batch.
+    costs one more backward through each loss (not through the network, but for the further calls of a clean estimate by
+    several updates). With several processes, each takes the share of its own batch.
 
     Args:
         share: the share s, e.g. 0.1.

@@ -334,7 +334,7 @@ def _range(low: int, high: int, result: SpectrumResult) -> str:
 
 def signed(decibels: float) -> str:
     """A difference with its sign, two digits after the point and a true minus."""
-    return f"{decibels:+.2f}".replace("-", "−")
+    return f"{round(decibels, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no minus before a zero
 
 
 def span(low: int, high: int) -> str:

@@ -76,15 +76,27 @@ def grid_markdown(results: Mapping[str, Any]) -> str:
 
 def _facts(facts: Mapping[str, Any]) -> str:
     features = f"{facts['features']}; " if facts["features"] else ""
-    return f"{features}{facts['real']:,} real and {facts['fake']:,} generated images; {facts['better']} is better"
+    better = "nearer to 0 is better" if facts["better"] == "zero" else f"{facts['better']} is better"
+    return f"{features}{facts['real']:,} real and {facts['fake']:,} generated {facts.get('of', 'images')}; {better}"
 
 
 def _metric_table(results: Mapping[str, Any]) -> Table:
     rows = [
-        [facts["title"], facts["features"] or "spectrum", f"{facts['real']:,}", f"{facts['fake']:,}", facts["better"]]
+        [
+            facts["title"],
+            facts["features"] or _source(facts),
+            f"{facts['real']:,}",
+            f"{facts['fake']:,}",
+            facts["better"],
+        ]
         for facts in results["metrics"].values()
     ]
-    return Table(["metric", "features", "real images", "samples", "better"], rows)
+    of = next((facts.get("of", "images") for facts in results["metrics"].values()), "images")
+    return Table(["metric", "features", f"real {of}", "samples", "better"], rows)
+
+
+def _source(facts: Mapping[str, Any]) -> str:
+    return "audio" if facts.get("of") == "clips" else "spectrum"
 
 
 def _run_table(results: Mapping[str, Any]) -> Table:

@@ -45,7 +45,7 @@ def heat_figures(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
         facts = results["metrics"][key]
         shown = {name: [[_heat_cell(entry) for entry in row] for row in cells] for name, cells in panels.items()}
         if any(cell for cells in shown.values() for row in cells for cell in row):
-            lower = facts["better"] == "lower"
+            lower = facts["better"] != "higher"
             figure = heat_map_figure(
                 shown, layout["rows"], layout["columns"], lower_is_better=lower, label=f"{arm} − {grid['baseline']}",
                 title=f"{facts['title']}: {arm} against {grid['baseline']}",

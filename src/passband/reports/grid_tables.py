@@ -1,11 +1,13 @@
 """The tables of a grid of runs: arms compared within seeds, in full, over the training steps, and as a map."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from passband.reports.paired import Estimate, estimate, is_clear, paired_difference, with_error
 
+#: Towards the better.
+ARROWS = {"lower": "↓", "higher": "↑", "zero": "→\N{NO-BREAK SPACE}0"}
 COLUMNS = ("metric", "arm", "mean", "paired difference", "seeds")
 
 
@@ -19,7 +21,7 @@ def compare_arms(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
         One entry for each model, steps, metric and arm that was measured: mean and standard error over seeds, paired
         difference from the baseline with its standard error (None for the baseline, and with one seed), and the
-        paper's number where there is one.
+        paper's number where there is one. Of a metric that is best at 0 the distances from 0 are subtracted.
 
     """
     grid = results["grid"]
@@ -28,9 +30,10 @@ def compare_arms(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         for steps in sorted(grid["steps"]):
             for key, facts in results["metrics"].items():
                 by_arm = {arm: _by_seed(results["runs"], model, steps, arm, key) for arm in grid["arms"]}
+                size = abs if facts["better"] == "zero" else float
                 for arm, values in by_arm.items():
                     if values:
-                        entry = _compared(values, by_arm[grid["baseline"]], arm == grid["baseline"])
+                        entry = _compared(values, by_arm[grid["baseline"]], arm == grid["baseline"], size)
                         where = {"model": model, "steps": steps, "metric": key, "arm": arm}
                         paper = _paper(results.get("paper"), model, arm, steps, facts["metric"])
                         found.append(where | entry | {"paper": paper})
@@ -156,7 +159,7 @@ def describe_grid(results: Mapping[str, Any]) -> str:
         entries = [e for e in results["tables"] if e["metric"] == key and e["difference"] is not None]
         judged = [e for e in entries if e["difference_error"] is not None]
         clear = [e for e in judged if clearly(e)]
-        better = [e for e in clear if (e["difference"] < 0) == (facts["better"] == "lower")]
+        better = [e for e in clear if (e["difference"] < 0) == (facts["better"] != "higher")]
         if judged:
             sentences.append(
                 f"{facts['title']}: of {len(judged)} comparisons with {results['grid']['baseline']!r}, {len(better)} "
@@ -175,9 +178,12 @@ def _by_seed(runs: Sequence[Mapping[str, Any]], model: str, steps: int, arm: str
     }
 
 
-def _compared(values: Mapping[int, float], baseline: Mapping[int, float], is_baseline: bool) -> dict[str, Any]:
+def _compared(
+    values: Mapping[int, float], baseline: Mapping[int, float], is_baseline: bool, size: Callable[[float], float]
+) -> dict[str, Any]:
     mean = estimate(list(values.values()))
-    difference = None if is_baseline else paired_difference(values, baseline)
+    sizes, others = ({seed: size(value) for seed, value in side.items()} for side in (values, baseline))
+    difference = None if is_baseline else paired_difference(sizes, others)
     return {
         "mean": mean.mean,
         "standard_error": mean.error,
@@ -234,4 +240,4 @@ def _difference(entry: Mapping[str, Any]) -> str:
 
 def metric_title(facts: Mapping[str, Any]) -> str:
     """A metric's title, with an arrow towards the better."""
-    return f"{facts['title']}\N{NO-BREAK SPACE}{'↓' if facts['better'] == 'lower' else '↑'}"
+    return f"{facts['title']}\N{NO-BREAK SPACE}{ARROWS[facts['better']]}"

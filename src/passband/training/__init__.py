@@ -2,8 +2,8 @@
 
 from passband.training.checkpoint import CheckpointError
 from passband.training.config import Recipe, RecipeError, load_recipe, make_recipe
+from passband.training.denoising import Losses, denoising_loss
 from passband.training.guard import NonFiniteLossError
-from passband.training.images import Losses, denoising_loss
 from passband.training.interrupt import TrainingInterrupted
 from passband.training.restore import Restored, restore
 from passband.training.run_folder import RunFolder

@@ -9,19 +9,28 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from passband._seeds import seed_for
-from passband.data import ImageSamples, LatentShards, SampleOrder, SkippedImage, batch_positions, from_uint8
+from passband.data import (
+    AudioFolder,
+    ImageSamples,
+    LatentShards,
+    SampleOrder,
+    SkippedImage,
+    batch_positions,
+    from_uint8,
+)
 
 
 class Batch(NamedTuple):
     """Clean samples, their global positions (how many samples of the run came before each), and what is known of them.
 
     Attributes:
-        clean: (batch, channels, height, width), floats: images in [-1, 1], or standardised latents.
+        clean: (batch, channels, *spatial), floats: images in [-1, 1], standardised latents, or audio in [-1, 1].
         positions: (batch,).
         classes: (batch,), None without labels.
         augment_labels: (batch, width), what augmentation did to each; None without.
         images: of latents, the pixels 0 ... 255 that were encoded; None where nothing looks at them.
         features: of latents, a teacher's features of the images by its name, (batch, width, height, width).
+        surroundings: of audio, the samples with those before and after that a spectrogram depends on, (batch, longer).
 
     """
 
@@ -31,6 +40,7 @@ class Batch(NamedTuple):
     augment_labels: Tensor | None = None
     images: Tensor | None = None
     features: dict[str, Tensor] | None = None
+    surroundings: Tensor | None = None
 
 
 class _Read(NamedTuple):
@@ -72,6 +82,8 @@ class _Positioned(Dataset[_Read]):
         flipped = [self.reading.flip and seed_for(self.seed, position, "flip") % 2 == 1 for position in positions]
         if isinstance(self.dataset, LatentShards):
             return _Read(self._latents(self.dataset, indices, positions, flipped), self._skipped())
+        if isinstance(self.dataset, AudioFolder):
+            return _Read(self._audio(self.dataset, indices, positions), self._skipped())
         samples = self._read(indices)
         turned = [k for k, turn in enumerate(flipped) if turn]
         if turned:
@@ -80,7 +92,7 @@ class _Positioned(Dataset[_Read]):
 
     def note(self, skipped: Iterable[SkippedImage]) -> None:
         """Keep in this process what its workers have left out."""
-        if isinstance(self.dataset, ImageSamples):
+        if isinstance(self.dataset, ImageSamples | AudioFolder):
             self.dataset.skipped += [image for image in skipped if image not in self.dataset.skipped]
 
     def _latents(self, dataset: LatentShards, indices: list[int], positions: list[int], flipped: list[bool]) -> Batch:
@@ -94,13 +106,18 @@ class _Positioned(Dataset[_Read]):
         labels = found.labels if dataset.num_classes else None
         return Batch(found.latents, torch.tensor(positions), labels, None, found.images, found.features)
 
+    def _audio(self, dataset: AudioFolder, indices: list[int], positions: list[int]) -> Batch:
+        found = dataset.read(indices, [seed_for(self.seed, position, "crop") for position in positions])
+        clean = found[:, None, dataset.margin : dataset.margin + dataset.length].contiguous()
+        return Batch(clean, torch.tensor(positions), surroundings=found)
+
     def _read(self, indices: list[int]) -> Tensor:
         if isinstance(self.dataset, ImageSamples):
             return self.dataset.pixel_batch(indices)  # a quarter of the floats' bytes on the way to the device
         return torch.stack([self.dataset[index] for index in indices])
 
     def _skipped(self) -> list[SkippedImage]:
-        found = self.dataset.skipped[self.told :] if isinstance(self.dataset, ImageSamples) else []
+        found = self.dataset.skipped[self.told :] if isinstance(self.dataset, ImageSamples | AudioFolder) else []
         self.told += len(found)
         return found
 
@@ -212,6 +229,7 @@ def _moved(batch: Batch, device: torch.device | str) -> Batch:
         clean=clean if clean.is_floating_point() else from_uint8(clean),
         classes=move(batch.classes),
         images=move(batch.images),
+        surroundings=move(batch.surroundings),
         features={name: value.to(device, non_blocking=True) for name, value in (batch.features or {}).items()} or None,
     )
 

@@ -1,22 +1,27 @@
 """From a recipe's settings to the objects that they name."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
 from pydantic import Discriminator, TypeAdapter
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from passband._checks import import_extra
-from passband.data import Checkerboard, HubImages, ImageFolder, ImageSamples, LatentShards, PowerLawFields
+from passband.data import AudioFolder, Checkerboard, HubImages, ImageFolder, ImageSamples, LatentShards, PowerLawFields
 from passband.forcing import SpectralForcing, front_from_config
 from passband.integrations.autoencoder import load_network
-from passband.process import Process, process_from_record
+from passband.process import VP, Process, process_from_record
 from passband.regularization import (
     AmplitudeLoss,
     AmplitudePhaseLoss,
+    CleanEstimate,
+    Coupling,
+    DDIMEstimate,
     EDMWeight,
     FocalFrequencyLoss,
+    FramedLoss,
     GradientShare,
     NoiseRatioGate,
     PixelLoss,
@@ -25,7 +30,9 @@ from passband.regularization import (
     WaveletLoss,
     Weight,
     WeightedSum,
+    tweedie,
 )
+from passband.sampling import schedule_times
 from passband.training import sections
 from passband.training.batches import Reading
 from passband.training.config import AnyRecipe, Recipe
@@ -35,6 +42,14 @@ from passband.training.sections import ContourFrontSettings
 def build_process(settings: sections.AnyProcess) -> Process:
     """The process that the settings name."""
     return process_from_record(settings.model_dump())
+
+
+def sampling_times(process: Process, settings: sections.SamplingSettings) -> Tensor | None:
+    """The times that a recipe's schedule for sampling names; None where its steps and spacing do."""
+    if settings.noise_schedule is None:
+        return None
+    assert isinstance(process, VP)  # as the recipe sees to
+    return schedule_times(process, settings.noise_schedule)
 
 
 def build_dataset(settings: sections.AnyData, *, images: bool = False) -> Dataset[Any]:
@@ -54,9 +69,24 @@ def build_dataset(settings: sections.AnyData, *, images: bool = False) -> Datase
         return PowerLawFields(**settings.model_dump(exclude={"name"}))
     if isinstance(settings, sections.LatentsData):
         return _build_latents(settings, images)
+    if isinstance(settings, sections.AudioData):
+        return build_audio(settings)
     options = settings.model_dump(exclude={"name", "path", "resolution", "flip", "augment", "workers"})
     pictures: Any = ImageFolder if isinstance(settings, sections.ImagesData) else HubImages
     return pictures(settings.path, settings.resolution, **options)  # type: ignore[no-any-return]
+
+
+def build_audio(settings: sections.AudioData) -> AudioFolder:
+    """The crops of audio files, with the surroundings that their mel spectrograms depend on.
+
+    Raises:
+        FileNotFoundError, ValueError: if the files cannot be read; see [`AudioFolder`][passband.data.AudioFolder].
+
+    """
+    mel = sections.build_mel(settings)
+    options = settings.model_dump(exclude={"name", "path", "sample_rate", "frames", "mel", "workers"})
+    options |= {"length": settings.length, "hop_length": mel.hop_length, "margin": mel.margin}
+    return AudioFolder(settings.path, settings.sample_rate, **options)
 
 
 def _build_latents(settings: sections.LatentsData, images: bool) -> LatentShards:
@@ -146,14 +176,14 @@ def _check_autoencoder(network: nn.Module, where: str, shape: tuple[int, int, in
 
 
 def build_forcing(
-    settings: sections.ForcingSettings | None, process: Process, size: tuple[int, int]
+    settings: sections.ForcingSettings | None, process: Process, size: tuple[int, ...]
 ) -> SpectralForcing | None:
     """The Spectral Forcing that the settings name, None without.
 
     Args:
         settings: a recipe's section `forcing`.
         process: the process that is trained.
-        size: (height, width) of the data.
+        size: the sides of the data.
 
     Raises:
         ValueError: if an option is out of its range.
@@ -175,12 +205,23 @@ def build_regularizer(settings: sections.RegularizerSettings | None) -> Spectral
     losses = [(term.scale, _build_loss(term)) for term in settings.losses]
     alone = len(losses) == 1 and losses[0][0] == 1
     gate = None if settings.gate is None else NoiseRatioGate(**settings.gate.model_dump())
-    return SpectralRegularizer(losses[0][1] if alone else WeightedSum(losses), _build_weight(settings.weight), gate)
+    loss = losses[0][1] if alone else WeightedSum(losses)
+    return SpectralRegularizer(
+        loss, _build_weight(settings.weight), gate, _build_clean_estimate(settings.clean_estimate)
+    )
 
 
 def _build_loss(term: sections.Term) -> SpectralLoss:
     options = term.model_dump(exclude={"name", "scale"})
     return _LOSSES[term.name](**options)
+
+
+def _build_framed(kind: str, coupling: Coupling, rel: float, **options: Any) -> FramedLoss:
+    return FramedLoss(AmplitudeLoss() if kind == "amplitude" else AmplitudePhaseLoss(coupling, rel), **options)
+
+
+def _build_clean_estimate(estimate: str | sections.DDIMSettings) -> CleanEstimate:
+    return DDIMEstimate(estimate.ddim) if isinstance(estimate, sections.DDIMSettings) else tweedie
 
 
 def _build_weight(
@@ -195,10 +236,11 @@ def _build_weight(
 
 _DATA: TypeAdapter[sections.AnyData] = TypeAdapter(Annotated[sections.AnyData, Discriminator("name")])
 
-_LOSSES: dict[str, type[SpectralLoss]] = {
+_LOSSES: dict[str, Callable[..., SpectralLoss]] = {
     "amplitude": AmplitudeLoss,
     "amplitude_phase": AmplitudePhaseLoss,
     "wavelet": WaveletLoss,
     "focal_frequency": FocalFrequencyLoss,
     "pixel": PixelLoss,
+    "stft": _build_framed,
 }

@@ -13,6 +13,8 @@ from passband.training.batches import Batch
 from passband.training.families import family_of
 from passband.training.networks import augment_inputs, class_inputs
 from passband.training.sections import SamplingSettings
+from passband.training.spectrograms import crop_spectrogram
+from passband.transforms import MelSpectrogram
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Conditioner:
         augment_dim: width of its augmentation labels, 0 without.
         label_dropout: share of samples that are trained without their class.
         seed: the run's.
+        mel: the spectrogram that it is given of audio, None without.
 
     """
 
@@ -33,11 +36,15 @@ class Conditioner:
     augment_dim: int
     label_dropout: float
     seed: int
+    mel: MelSpectrogram | None = None
 
     @classmethod
-    def of(cls, network: nn.Module, label_dropout: float, seed: int) -> "Conditioner":
+    def of(
+        cls, network: nn.Module, label_dropout: float, seed: int, mel: MelSpectrogram | None = None
+    ) -> "Conditioner":
         """The one that fits a network."""
-        return cls(class_inputs(network), family_of(network).one_hot, augment_inputs(network), label_dropout, seed)
+        one_hot = family_of(network).one_hot
+        return cls(class_inputs(network), one_hot, augment_inputs(network), label_dropout, seed, mel)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The network's keyword arguments for a batch."""
@@ -49,6 +56,9 @@ class Conditioner:
             # Zeros rather than nothing: a parameter without a gradient would stop several processes.
             blank = batch.clean.new_zeros(len(batch.clean), self.augment_dim)
             found["augment_labels"] = blank if batch.augment_labels is None else batch.augment_labels
+        if self.mel is not None:
+            assert batch.surroundings is not None
+            found["spectrogram"] = crop_spectrogram(self.mel, batch.surroundings, batch.clean.shape[-1])
         return found
 
     def _classes(self, classes: Tensor, positions: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Recipes: typed, validated, read from YAML and changed by dotted overrides."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,8 +15,10 @@ from passband.training.sections import (
     AlignmentSettings,
     AnyData,
     AnyProcess,
+    AudioData,
     AutoencoderKLModel,
     CheckerboardData,
+    DiffWaveModel,
     DiTModel,
     EDMUNetModel,
     ForcingSettings,
@@ -32,6 +35,7 @@ from passband.training.sections import (
     Settings,
     TrainingSettings,
     UNetModel,
+    VPProcess,
     knows_no_class,
 )
 
@@ -45,14 +49,6 @@ class BaseRecipe(Settings):
 
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
     data: Annotated[AnyData, Discriminator("name")]
-
-    @property
-    def sample_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one sample: of a latent, where the data are latents."""
-        if isinstance(self.data, LatentsData):
-            return self.data.shape
-        channels = 1 if isinstance(self.data, CheckerboardData) else self.data.channels
-        return channels, *self.data.size
 
     def to_yaml(self) -> str:
         """The resolved recipe, every default spelled out."""
@@ -73,14 +69,47 @@ class Recipe(BaseRecipe):
     training: TrainingSettings = TrainingSettings()
     sampling: SamplingSettings = SamplingSettings()
 
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """(channels, *spatial) of one sample: of a latent, where the data are latents; (1, samples) of audio."""
+        if isinstance(self.data, LatentsData):
+            return self.data.shape
+        if isinstance(self.data, AudioData):
+            return 1, self.data.length
+        channels = 1 if isinstance(self.data, CheckerboardData) else self.data.channels
+        return channels, *self.data.size
+
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
-        self._check_sides()
+        self._check_audio()
+        if not isinstance(self.data, AudioData):
+            self._check_sides()
         self._check_labels()
         self._check_guidance()
         self._check_alignment()
+        self._check_schedule()
         _check_parts(self.training)
         return self
+
+    def _check_audio(self) -> None:
+        speaks, heard = isinstance(self.model, DiffWaveModel), isinstance(self.data, AudioData)
+        if speaks != heard:
+            raise ValueError(
+                f"model.name {self.model.name} and data.name {self.data.name} do not fit: audio is for diffwave, and "
+                "diffwave for audio"
+            )
+        if not isinstance(self.model, DiffWaveModel) or not isinstance(self.data, AudioData):
+            return
+        model, mel = self.model, self.data.mel
+        if model.unconditional or model.pretrained is not None:
+            return
+        if model.n_mels != mel.n_mels:
+            raise ValueError(f"model.n_mels {model.n_mels} must be data.mel.n_mels, {mel.n_mels}")
+        if math.prod(model.upsample_factors) != mel.hop_length:
+            raise ValueError(
+                f"the product of model.upsample_factors {list(model.upsample_factors)} must be data.mel.hop_length, "
+                f"{mel.hop_length}"
+            )
 
     def _check_sides(self) -> None:
         if isinstance(self.model, DiTModel) and self.sample_shape[1] != self.sample_shape[2]:
@@ -88,7 +117,7 @@ class Recipe(BaseRecipe):
                 f"dit takes squares, and the data are {self.sample_shape[1]} x {self.sample_shape[2]}: set model.name "
                 "to jit (with a patch_size of 1 or 2 for latents)"
             )
-        if self.model.pretrained is not None or isinstance(self.model, JiTModel | DiTModel):
+        if self.model.pretrained is not None or not isinstance(self.model, UNetModel | EDMUNetModel):
             return
         unet = isinstance(self.model, UNetModel)
         halvings = len(self.model.block_out_channels if isinstance(self.model, UNetModel) else self.model.channel_mult)
@@ -132,6 +161,13 @@ class Recipe(BaseRecipe):
                 "model.class_conditional to true and model.label_dropout to 0.1, or sampling.guidance to null"
             )
 
+    def _check_schedule(self) -> None:
+        if self.sampling.noise_schedule is not None and not isinstance(self.process, VPProcess):
+            raise ValueError(
+                f"sampling.noise_schedule holds betas of a vp process, and process.name is {self.process.name}: set it "
+                "to null, and sampling.steps instead"
+            )
+
     def _check_alignment(self) -> None:
         if self.alignment is None:
             return
@@ -152,6 +188,11 @@ class AutoencoderRecipe(BaseRecipe):
     objective: ObjectiveSettings = ObjectiveSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        return self.data.channels, *self.data.size
 
     @model_validator(mode="after")
     def _fits(self) -> "AutoencoderRecipe":

@@ -4,25 +4,29 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from passband._seeds import seed_for
+from passband.data import AudioFolder, save_audio
 from passband.sampling import sample
 from passband.training.alignment import AlignedDenoiser, Teachers, build_alignment
 from passband.training.batches import Batch
-from passband.training.build import classes_of
+from passband.training.build import classes_of, sampling_times
 from passband.training.conditioning import Conditioner, sampling_options
 from passband.training.config import Recipe, RecipeError
 from passband.training.decode import AUTOENCODER, LATENTS, LatentDecoder, keep_autoencoder, latent_decoder
+from passband.training.denoising import denoising_loss, draw
 from passband.training.families import family_named
 from passband.training.fit import check_network, fitting_parts
-from passband.training.images import denoising_loss, draw
 from passband.training.learner import Learner
 from passband.training.networks import build_network, data_classes
-from passband.training.sections import LatentsData
+from passband.training.sections import AudioData, LatentsData, build_mel
 from passband.training.sharding import check_sharding
+from passband.training.spectrograms import ShownClips, vocoder_mel
 from passband.training.task import Objective, Task, Turn
 
 if TYPE_CHECKING:
@@ -74,7 +78,13 @@ class DenoiserTask(Task):
         learner = Learner(trained, accelerator, recipe.optimizer, shards=recipe.training.sharding == "fsdp")
         self.learners = {"network": learner}
         self._forward = torch.compile(learner.model) if recipe.training.compile else learner.model
-        self._conditioner = Conditioner.of(self.network, recipe.model.label_dropout, recipe.training.seed)
+        self._mel = vocoder_mel(self.network, recipe.data)
+        if self._mel is not None:
+            self._mel.to(accelerator.device)
+            assert isinstance(recipe.data, AudioData)
+            assert isinstance(dataset, AudioFolder)
+            self._shown = ShownClips(recipe.data, dataset)
+        self._conditioner = Conditioner.of(self.network, recipe.model.label_dropout, recipe.training.seed, self._mel)
 
     def _build(self, classes: int) -> nn.Module:
         recipe = self.recipe
@@ -115,6 +125,7 @@ class DenoiserTask(Task):
             self.recipe.training.seed,
             self._conditioner(batch),
             None if space == "prediction" else space,
+            self.recipe.loss.distance,
         )
         terms = {"base": losses.base.detach()}
         if self.regularizer is not None and losses.spectral is not None:
@@ -140,7 +151,6 @@ class DenoiserTask(Task):
     def draw(self, network: nn.Module, seeds: range) -> Tensor:
         """Samples with the recipe's settings, decoded where they are latents."""
         settings = self.recipe.sampling
-        classes = data_classes(network, self.recipe.model)
         drawn = sample(
             network,
             self.process,
@@ -149,11 +159,28 @@ class DenoiserTask(Task):
             steps=settings.steps,
             solver=settings.solver,
             spacing=settings.spacing,
+            times=sampling_times(self.process, settings),
             clip=settings.clip,
             device=self.accelerator.device,
-            **sampling_options(network, settings, seeds, classes, self.accelerator.device),
+            **self._given(network, seeds),
         )
         return drawn if self._decode is None else self._decode(drawn)
+
+    def _given(self, network: nn.Module, seeds: range) -> dict[str, Any]:
+        """What the samples of some seeds are drawn with."""
+        device = self.accelerator.device
+        if self._mel is not None:
+            return {"conditioning": {"spectrogram": self._shown.spectrograms(self._mel, seeds, device)}}
+        classes = data_classes(network, self.recipe.model)
+        return sampling_options(network, self.recipe.sampling, seeds, classes, device)
+
+    def show(self, drawn: Tensor, stem: Path) -> NDArray[np.uint8]:
+        """See the base class; audio is written as one file, its spectrograms as the picture."""
+        if not isinstance(self.recipe.data, AudioData):
+            return super().show(drawn, stem)
+        save_audio(stem.with_suffix(".wav"), drawn.cpu().flatten(), self.recipe.data.sample_rate)
+        spectrograms = build_mel(self.recipe.data).normalized(drawn.cpu().float()).flip(-2)
+        return super().show(2 * spectrograms - 1, stem)
 
     def furnish(self, root: Path) -> None:
         """Keep a copy of the autoencoder that samples are decoded with."""

@@ -2,58 +2,30 @@
 
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from passband.data import ImageFolder, to_uint8
-from passband.metrics import (
-    KID,
-    FeatureExtractor,
-    PrecisionRecall,
-    SpectrumDistance,
-    extrapolated_frechet_distance,
-    frechet_distance,
-    load_features,
-)
+from passband.metrics import FeatureExtractor, load_features
 from passband.reports.compare import comparison_numbers, halves_difference, left_out_note, rms
 from passband.reports.evaluation import evaluation_report
-from passband.reports.page import installed_versions
 from passband.training.build import build_dataset
 from passband.training.config import RecipeError
 from passband.training.draw import Drawing, missing, read_sample
-from passband.training.measure import Features, Measured, measure
+from passband.training.image_metrics import MetricName, entries, spectrum_distance
+from passband.training.measure import Measured, measure
 from passband.training.ranks import Ranks
 from passband.training.restore import Restored, guided, restore
+from passband.training.results import OnProgress, evaluation_folder, finished, framed
 from passband.training.sections import AnyData, CheckerboardData, HubData, ImagesData, PowerLawData, Settings
 
-MetricName = Literal["frechet", "kid", "precision_recall", "inception_score", "lsd"]
-
-#: What is measured: name in results.json, title, and which direction is better.
-METRICS = {
-    "frechet": ("Fréchet distance", "lower"),
-    "kid": ("Kernel distance (KID)", "lower"),
-    "precision": ("Precision", "higher"),
-    "recall": ("Recall", "higher"),
-    "inception_score": ("Inception Score", "higher"),
-    "lsd": ("Log-spectral distance (dB)", "lower"),
-}
-_KID_SUBSET = 1000
-_NEIGHBOURS = 3
-_PARTS = 5
 _PROBED = 16
-# Samples per feature in the smallest part, from which a line in 1/N is a fair model of the bias.
-_PER_FEATURE = 4
-
-#: Called with (what goes on, how far it is, of how many).
-OnProgress = Callable[[str, int, int], None]
 
 
 class EvaluationSettings(Settings):
@@ -163,11 +135,13 @@ class Evaluator:
         if ranks.is_first:
             report("computing metrics", 0, 1)
             samples = {**drawing.note, "seeds": [seeds[0], seeds[-1]], "nfe": drawing.evaluations}
-            results = {"request": settings.request, "samples": samples, "note": drawing.note, "real": str(real.source)}
-            results |= {"metrics": entries(settings, extractors, real.measured, fake, ranks.device)}
-            results |= {"notes": real.measured.notes, "processes": ranks.count, "machine": machine(ranks.device)}
-            results["versions"] = installed_versions()
-            results["seconds"] = round(time.monotonic() - started, 1)
+            given = settings.features
+            specs = given if len(given) == len(extractors) else [extractor.name for extractor in extractors]
+            found_metrics = entries(
+                specs, settings.chosen, real.measured, fake, ranks.device, insisted=settings.metrics is not None
+            )
+            what = {"request": settings.request, "samples": samples, "note": drawing.note, "real": str(real.source)}
+            results = framed(what, found_metrics, real.measured.notes, ranks, started)
             results = write_evaluation(results, real.measured, fake, out)
             report("computing metrics", 1, 1)
         return ranks.first(results)
@@ -327,11 +301,6 @@ def _held_out(data: AnyData, limit: int | None, count: int) -> AnyData:
     return data.model_copy(update=changes)
 
 
-def evaluation_folder(run: Path, step: int) -> Path:
-    """Where the evaluation of a checkpoint lies, unless another place is asked for."""
-    return run / "evaluation" / f"step-{step:08d}"
-
-
 def _real_file(path: Path, facts: dict[str, Any]) -> Path:
     if path.suffix == ".safetensors":
         return path
@@ -339,143 +308,11 @@ def _real_file(path: Path, facts: dict[str, Any]) -> Path:
     return path / f"{tag}.safetensors"
 
 
-def finished(out: Path, request: dict[str, Any], note: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """The results that a folder holds, if they are of this request (and of these samples); None otherwise."""
-    try:
-        results = json.loads((out / "results.json").read_text())
-    except (OSError, ValueError):
-        return None
-    same = isinstance(results, dict) and results.get("request") == request
-    return results if same and note in (None, results.get("note")) else None
-
-
-def entries(
-    settings: EvaluationSettings,
-    extractors: Sequence[FeatureExtractor],
-    real: Measured,
-    fake: Measured,
-    device: torch.device,
-) -> list[dict[str, Any]]:
-    """The metrics as plain data: value, counts, features, and what is known of the bias."""
-    found = []
-    for spec, a, b in zip(_specs(settings, extractors), real.features, fake.features, strict=True):
-        facts = {
-            "spec": spec,
-            "features": a.name,
-            "resize": a.statistics.resize,
-            "real": real.count,
-            "fake": fake.count,
-        }
-        few = settings.metrics is None and min(real.count, fake.count) <= _NEIGHBOURS
-        for name in settings.chosen:
-            if name == "precision_recall" and few:
-                continue
-            found += [facts | entry for entry in _MEASURES[name](a, b, device)] if name in _MEASURES else []
-        if b.score is not None and (settings.metrics is not None or fake.count >= b.score.splits):
-            score = b.score.compute()
-            found.append(facts | {"metric": "inception_score", "value": score.mean, "spread": score.std})
-    if "lsd" in settings.chosen:
-        found.append(
-            {"spec": "", "features": "", "resize": "", "real": real.count, "fake": fake.count} | _lsd(real, fake)
-        )
-    several = len(extractors) > 1
-    return [_titled(entry, several) for entry in found]
-
-
-def _titled(entry: dict[str, Any], several: bool) -> dict[str, Any]:
-    title, better = METRICS[entry["metric"]]
-    of = f" ({entry['spec']})" if several and entry["spec"] else ""
-    return {"key": entry["metric"] + of, "title": title + of, "better": better} | entry
-
-
-def _specs(settings: EvaluationSettings, extractors: Sequence[FeatureExtractor]) -> list[str]:
-    given = list(settings.features)
-    return given if len(given) == len(extractors) else [extractor.name for extractor in extractors]
-
-
-def _frechet(real: Features, fake: Features, device: torch.device) -> list[dict[str, Any]]:
-    value = frechet_distance(real.statistics, fake.statistics)
-    entry: dict[str, Any] = {"metric": "frechet", "value": value}
-    if min(half.count for half in real.halves) >= 2:
-        entry |= {"floor": frechet_distance(*real.halves), "floor_counts": [half.count for half in real.halves]}
-    assert fake.store is not None
-    if len(fake.store.features) >= _PARTS * _PER_FEATURE * fake.store.features.shape[1]:
-        limit = extrapolated_frechet_distance(real.statistics, fake.store, parts=_PARTS, device=_double(device))
-        entry |= {"extrapolated": limit.distance, "extrapolated_error": limit.error}
-    return [entry]
-
-
-def _kid(real: Features, fake: Features, device: torch.device) -> list[dict[str, Any]]:
-    assert real.store is not None
-    assert fake.store is not None
-    kid = KID(real.name, subset_size=_KID_SUBSET)
-    kid.real, kid.fake = real.store, fake.store
-    if min(real.store.count, fake.store.count) < _KID_SUBSET:
-        return [{"metric": "kid", "value": kid.full(_double(device))}]
-    result = kid.compute(_double(device))
-    return [
-        {"metric": "kid", "value": result.mean, "spread": result.std, "subsets": [result.subsets, result.subset_size]}
-    ]
-
-
-def _precision_recall(real: Features, fake: Features, device: torch.device) -> list[dict[str, Any]]:
-    assert real.store is not None
-    assert fake.store is not None
-    if min(real.store.count, fake.store.count) <= _NEIGHBOURS:
-        raise ValueError(
-            f"precision and recall need more than {_NEIGHBOURS} real and generated images, got {real.store.count} and "
-            f"{fake.store.count}: draw more samples, or leave precision_recall out of the metrics"
-        )
-    metric = PrecisionRecall(real.name, neighbours=_NEIGHBOURS)
-    for side, store in ((metric.real, real.store), (metric.fake, fake.store)):
-        state = store.state_dict()
-        side.update(state["features"], state["indices"])
-    result = metric.compute(_double(device))
-    kept = {"compared": [result.real_kept, result.fake_kept], "neighbours": _NEIGHBOURS}
-    return [{"metric": name, "value": getattr(result, name), **kept} for name in ("precision", "recall")]
-
-
-_MEASURES: dict[str, Callable[[Features, Features, torch.device], list[dict[str, Any]]]] = {
-    "frechet": _frechet,
-    "kid": _kid,
-    "precision_recall": _precision_recall,
-}
-
-
-def _double(device: torch.device) -> torch.device:
-    """Where float64 can be computed."""
-    return torch.device("cpu") if device.type == "mps" else device
-
-
-def _spectrum(real: Measured, fake: Measured) -> SpectrumDistance:
-    distance = SpectrumDistance()
-    for side, measured in ((distance.real, real), (distance.fake, fake)):
-        for half in measured.psd:
-            side.merge(half)
-    return distance
-
-
-def _lsd(real: Measured, fake: Measured) -> dict[str, Any]:
-    distance = _spectrum(real, fake)
-    entry: dict[str, Any] = {"metric": "lsd", "value": distance.compute().lsd}
-    reference = halves_difference(real.psd, distance.floor)
-    if reference is not None:
-        entry |= {"floor": rms(reference), "floor_counts": [half.count for half in real.psd]}
-    return entry
-
-
 def write_evaluation(results: dict[str, Any], real: Measured, fake: Measured, out: Path) -> dict[str, Any]:
     """Write the page, its figures and, last of all, results.json; the numbers that were written."""
-    distance = _spectrum(real, fake)
+    distance = spectrum_distance(real, fake)
     spectrum, reference = distance.compute(), halves_difference(real.psd, distance.floor)
     results = results | {"spectrum": comparison_numbers(spectrum, None if reference is None else rms(reference))}
     evaluation_report(results, spectrum, real.thumbnails, fake.thumbnails, out, reference=reference)
     written: dict[str, Any] = json.loads((out / "results.json").read_text())
     return written
-
-
-def machine(device: torch.device) -> str:
-    """The processor that computed, in words."""
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return f"{platform.machine()}, {torch.get_num_threads()} threads"

@@ -12,10 +12,10 @@ from passband.forcing import SpectralForcing, recorded
 from passband.process import Process
 from passband.regularization import SpectralRegularizer
 from passband.sampling import time_grid
-from passband.training.build import build_forcing, build_process, build_regularizer
+from passband.training.build import build_forcing, build_process, build_regularizer, sampling_times
 from passband.training.config import Recipe, RecipeError
 from passband.training.networks import augment_inputs
-from passband.training.restore import read_process
+from passband.training.records import read_process
 
 
 class Parts(NamedTuple):
@@ -51,7 +51,8 @@ def fitting_parts(recipe: Recipe) -> Parts:
             forcing(blank, process.noise_time)
         if recipe.loss.space != "prediction":
             process.loss_gain(process.sample_times(1), recipe.loss.space)
-        time_grid(process, recipe.sampling.steps, recipe.sampling.spacing)
+        if sampling_times(process, recipe.sampling) is None:
+            time_grid(process, recipe.sampling.steps, recipe.sampling.spacing)
     except ValueError as error:
         raise RecipeError(f"the recipe's parts do not fit each other: {error}") from error
     return Parts(process, regularizer, forcing)

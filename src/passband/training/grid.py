@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
-from passband._checks import check_choice
 from passband._files import write_file
 from passband.reports.grid_tables import compare_arms
 from passband.reports.page import installed_versions
@@ -26,99 +25,17 @@ from passband.training.config import (
     read_settings,
 )
 from passband.training.draw import NonFiniteSamplesError
-from passband.training.evaluate import METRICS, EvaluationSettings, Evaluator, evaluation_folder, finished
+from passband.training.evaluate import Evaluator
+from passband.training.evaluate_audio import AudioEvaluator
+from passband.training.grid_settings import GridAudioEvaluationSettings, GridEvaluationSettings, GridSettings
 from passband.training.guard import NonFiniteLossError
 from passband.training.ranks import Ranks
+from passband.training.results import evaluation_folder, finished
 from passband.training.run_folder import RunFolder, differences
-from passband.training.sections import Settings
+from passband.training.sections import AudioData
 from passband.training.trainer import Trainer
 
-
-class Selection(Settings):
-    """Combinations to run: all that agree with what is given."""
-
-    models: tuple[str, ...] | None = None
-    arms: tuple[str, ...] | None = None
-    seeds: tuple[int, ...] | None = None
-
-
-class PaperSettings(Settings):
-    """Published numbers, shown beside the measured ones: by model, arm, steps and metric."""
-
-    source: str
-    values: dict[str, dict[str, dict[int, dict[str, float]]]]
-
-
-class GridEvaluationSettings(EvaluationSettings):
-    """How each checkpoint is evaluated."""
-
-    keep_samples: bool = True
-
-
-class HeatMapSettings(Settings):
-    """How the models lie in a heat map of the arms' differences: a model is named PANEL-ROW-COLUMN, or ROW-COLUMN."""
-
-    rows: tuple[str, ...] = Field(min_length=1)
-    columns: tuple[str, ...] = Field(min_length=1)
-    panels: tuple[str, ...] = ()
-
-    @property
-    def models(self) -> list[str]:
-        """The names of the models, panel by panel and row by row."""
-        prefixes = [f"{panel}-" for panel in self.panels] or [""]
-        return [f"{prefix}{row}-{column}" for prefix in prefixes for row in self.rows for column in self.columns]
-
-
-class GridSettings(Settings):
-    """A grid, whole. Each override is `key=value`, as on the command line of `passband train`."""
-
-    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
-    recipe: Path
-    overrides: tuple[str, ...] = ()
-    models: dict[str, tuple[str, ...]] = Field({"model": ()}, min_length=1)
-    arms: dict[str, tuple[str, ...]] = Field(min_length=1)
-    baseline: str
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    steps: tuple[int, ...] = Field(min_length=1)
-    evaluate: GridEvaluationSettings = GridEvaluationSettings()
-    only: tuple[Selection, ...] = ()
-    keep_checkpoints: bool = True
-    heat_map: HeatMapSettings | None = None
-    paper: PaperSettings | None = None
-
-    @field_validator("only", mode="before")
-    @classmethod
-    def _one(cls, only: object) -> object:
-        return [only] if isinstance(only, dict) else only
-
-    @model_validator(mode="after")
-    def _fits(self) -> "GridSettings":
-        for name, values in (("seeds", self.seeds), ("steps", self.steps)):
-            if len(set(values)) != len(values):
-                raise ValueError(f"{name} must be distinct, got {list(values)}")
-        if min(self.steps) < 1:
-            raise ValueError(f"steps must be at least 1, got {list(self.steps)}")
-        check_choice("baseline", self.baseline, self.arms)
-        for name in (*self.models, *self.arms):
-            if not name or Path(name).name != name or name.startswith("."):
-                raise ValueError(f"the names of models and arms become folders, which {name!r} cannot be")
-        self._check_selections()
-        for model in self.heat_map.models if self.heat_map else ():
-            check_choice("model in heat_map", model, self.models)
-        for model, arms in (self.paper.values if self.paper else {}).items():
-            check_choice("model in paper", model, self.models)
-            for arm, steps in arms.items():
-                check_choice("arm in paper", arm, self.arms)
-                for metric in (metric for values in steps.values() for metric in values):
-                    check_choice("metric in paper", metric, METRICS)
-        return self
-
-    def _check_selections(self) -> None:
-        for selection in self.only:
-            for model in selection.models or ():
-                check_choice("model in only", model, self.models)
-            for arm in selection.arms or ():
-                check_choice("arm in only", arm, self.arms)
+AnyEvaluator = Evaluator | AudioEvaluator
 
 
 class Combination(NamedTuple):
@@ -171,13 +88,27 @@ def load_grid(path: str | Path, overrides: Sequence[str] = ()) -> "Grid":
     parsed = [(text, *parse_override(text)) for text in overrides]
     own = [(key, value) for _, key, value in parsed if key.partition(".")[0] in GridSettings.model_fields]
     values = read_settings(file, own)
+    common = [text for text, key, _ in parsed if key.partition(".")[0] not in GridSettings.model_fields]
+    _fill_in_kind(values, file.parent, common)
     try:
         settings = GridSettings.model_validate(values)
     except ValidationError as error:
         raise invalid(repr(str(path)), error, values) from error
-    common = [text for text, key, _ in parsed if key.partition(".")[0] not in GridSettings.model_fields]
     settings = settings.model_copy(update={"overrides": (*settings.overrides, *common)})
     return Grid(settings, file.parent)
+
+
+def _fill_in_kind(values: dict[str, Any], folder: Path, overrides: Sequence[str]) -> None:
+    """Let the section `evaluate` be of the kind that the recipe's data are; faults of the recipe show later."""
+    evaluate = values.setdefault("evaluate", {})
+    if not isinstance(evaluate, dict) or "kind" in evaluate or not isinstance(values.get("recipe"), str):
+        return
+    try:
+        recipe = load_recipe(folder / values["recipe"], [*values.get("overrides", ()), *overrides])
+    except (RecipeError, TypeError):
+        return
+    if isinstance(recipe.data, AudioData):
+        evaluate["kind"] = "audio"
 
 
 class Grid:
@@ -282,11 +213,19 @@ def run_grid(
     _check_folders(grid, root)
     if ranks.is_first:
         write_grid(grid, root)
-    evaluator = Evaluator(grid.settings.evaluate, ranks, real_stats=root / "real-stats")
+    evaluator = _evaluator(grid.settings.evaluate, ranks, root)
     per_run = 1 + len(grid.steps)
     for number, found in enumerate(chosen):
         report = _Reporter(on_progress, number * per_run, len(chosen) * per_run, " ".join(map(str, found)))
         _run(grid, root, found, evaluator, report)
+
+
+def _evaluator(
+    settings: GridEvaluationSettings | GridAudioEvaluationSettings, ranks: Ranks, root: Path
+) -> AnyEvaluator:
+    if isinstance(settings, GridAudioEvaluationSettings):
+        return AudioEvaluator(settings, ranks)
+    return Evaluator(settings, ranks, real_stats=root / "real-stats")
 
 
 def collect(grid: Grid, root: Path) -> dict[str, Any]:
@@ -319,7 +258,7 @@ def collect(grid: Grid, root: Path) -> dict[str, Any]:
     return document | {"tables": compare_arms(document)}
 
 
-_KEPT = {"metric", "title", "better", "features", "real", "fake"}
+_KEPT = {"metric", "title", "better", "features", "real", "fake", "of"}
 
 
 class _Reporter:
@@ -337,7 +276,7 @@ class _Reporter:
         self(what, 1, 1)
 
 
-def _run(grid: Grid, root: Path, found: Combination, evaluator: Evaluator, report: _Reporter) -> None:
+def _run(grid: Grid, root: Path, found: Combination, evaluator: AnyEvaluator, report: _Reporter) -> None:
     folder, request = grid.folder(root, found), grid.settings.evaluate.request
     wanted = [steps for steps in grid.steps if finished(grid.evaluation(root, found, steps), request) is None]
     # Of the first process, since others may read while it writes.

@@ -10,18 +10,16 @@ from torch import nn
 from passband.integrations._saved import load_saved, saved_class
 from passband.integrations.diffusers import expecting_forcing
 from passband.models import load_model
-from passband.training.families import family_named, family_of
+from passband.training.families import Shape, family_named, family_of
 from passband.training.sections import Model
 
 
-def build_network(
-    settings: Model, shape: tuple[int, int, int], seed: int, num_classes: int = 0, heads: int = 1
-) -> nn.Module:
+def build_network(settings: Model, shape: Shape, seed: int, num_classes: int = 0, heads: int = 1) -> nn.Module:
     """The network for samples of a shape, its initial weights drawn from the seed, or the pretrained one.
 
     Args:
         settings: a recipe's section `model`.
-        shape: (channels, height, width) of a sample.
+        shape: (channels, *spatial) of a sample.
         seed: of the initial weights.
         num_classes: of the data; used where the settings are class-conditional.
         heads: outputs of the samples' channels, as the process asks for.
@@ -74,8 +72,8 @@ def load_network(folder: Path) -> nn.Module:
 _OF_DIFFUSERS = ("UNet2DModel", "DiTTransformer2DModel")
 
 
-def network_shape(network: nn.Module) -> tuple[int, int, int]:
-    """(channels, height, width) of the samples that a network was made for."""
+def network_shape(network: nn.Module) -> Shape:
+    """(channels, *spatial) of the samples that a network was made for; channels alone, where it takes any length."""
     return family_of(network).shape(_config(network))
 
 
@@ -105,9 +103,9 @@ def _config(network: nn.Module) -> Mapping[str, Any]:
     return dict(found)
 
 
-def _check_fits(network: nn.Module, settings: Model, shape: tuple[int, int, int], classes: int, heads: int) -> None:
+def _check_fits(network: nn.Module, settings: Model, shape: Shape, classes: int, heads: int) -> None:
     where = f"the network at {str(settings.pretrained)!r}"
-    channels, _, _ = network_shape(network)
+    channels = network_shape(network)[0]
     if channels != shape[0]:
         raise ValueError(f"{where} has {channels} channels, the data {shape[0]}; set data.channels")
     family_of(network).check(_config(network), where, shape, heads)

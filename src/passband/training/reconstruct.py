@@ -14,15 +14,16 @@ from passband._files import write_file
 from passband.data import ImageFolder, from_uint8, save_image, to_uint8
 from passband.integrations.autoencoder import Autoencoder
 from passband.metrics import FeatureExtractor, ReconstructionQuality, SpectrumDistance, load_features
-from passband.reports import image_mosaic, installed_versions
+from passband.reports import image_mosaic
 from passband.reports.compare import finite, left_out_note
 from passband.training.config import AutoencoderRecipe, RecipeError
 from passband.training.decode import LATENTS, recorded_data
 from passband.training.draw import split
-from passband.training.evaluate import OnProgress, RealImages, evaluation_folder, finished, held_out_images, machine
+from passband.training.evaluate import RealImages, held_out_images
 from passband.training.perceptual import build_perceptual
 from passband.training.ranks import Ranks
 from passband.training.restore import checkpoint_step, find_autoencoder
+from passband.training.results import OnProgress, evaluation_folder, finished, framed
 from passband.training.run_folder import RunFolder
 from passband.training.sections import AnyData, PerceptualSettings, Settings
 
@@ -226,11 +227,9 @@ def evaluate_autoencoder(
         ranks=ranks,
         on_progress=on_progress,
     )
-    results: dict[str, Any] = {"request": settings.request, "note": note, "real": images.path, "images": images.facts}
-    results |= {"count": made.measured, "exact": made.exact, "metrics": _entries(made, settings, features)}
-    results |= {"notes": left_out_note("real", made.skipped), "processes": ranks.count}
-    results |= {"machine": machine(ranks.device), "versions": installed_versions()}
-    results["seconds"] = round(time.monotonic() - started, 1)
+    what: dict[str, Any] = {"request": settings.request, "note": note, "real": images.path, "images": images.facts}
+    what |= {"count": made.measured, "exact": made.exact}
+    results = framed(what, _entries(made, settings, features), left_out_note("real", made.skipped), ranks, started)
     if ranks.is_first:
         _write(results, made.pictures, out)
     ranks.wait()

@@ -2,28 +2,33 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Discriminator, TypeAdapter, ValidationError
 from torch import nn
 
 from passband._checks import check_choice, nearest
 from passband.forcing import SpectralForcing, attached, recorded
 from passband.integrations.autoencoder import Autoencoder
 from passband.integrations.autoencoder import load_network as load_autoencoder
-from passband.models import JiT
-from passband.process import Process
+from passband.models import DiffWave, JiT
+from passband.process import VP, Process
 from passband.training.build import build_process
 from passband.training.checkpoint import CheckpointError, checkpoint_folder, checkpoints, torn
 from passband.training.config import AutoencoderRecipe, Recipe, denoiser_recipe, load_recipe
 from passband.training.decode import AUTOENCODER, LATENTS, LatentDecoder, latent_decoder
 from passband.training.families import family_named
 from passband.training.networks import data_classes, load_network, network_shape
+from passband.training.records import read_mel, read_process
 from passband.training.run_folder import RunFolder
-from passband.training.sections import AnyProcess, GuidanceSettings, LatentsData, SamplingSettings, knows_no_class
-
-_PROCESS: TypeAdapter[AnyProcess] = TypeAdapter(Annotated[AnyProcess, Discriminator("name")])
-
+from passband.training.sections import (
+    AudioData,
+    GuidanceSettings,
+    LatentsData,
+    SamplingSettings,
+    build_mel,
+    knows_no_class,
+)
+from passband.transforms import MelSpectrogram
 
 #: How a network may be sampled: as it was trained, without forcing, or with the published one.
 FORCINGS = ("recorded", "none", "linear")
@@ -36,31 +41,45 @@ class Restored(NamedTuple):
         model: the network, in evaluation mode.
         process: its process.
         sampling: how the recipe draws samples; EDM's sampler for an imported network.
-        sample_shape: (channels, height, width) of a sample; of a latent, for a network that draws latents.
+        sample_shape: (channels, height, width) of a sample; of a latent, for a network that draws latents; of audio
+            (1, samples), which a network is free to exceed.
         num_classes: classes that it is given, 0 without.
         step: the checkpoint's step, 0 for an imported network.
         recipe: the run's recipe, None for an imported network.
         weights: whose they are: `ema`, another average's name, or `last`.
         forcing: the Spectral Forcing that is attached to the network, None without.
         decode: from samples to images, for a network that draws latents; None where the samples are images.
+        mel: the spectrograms of its audio, with its sample rate and hop; None where the samples are no audio.
 
     """
 
     model: nn.Module
     process: Process
     sampling: SamplingSettings
-    sample_shape: tuple[int, int, int]
+    sample_shape: tuple[int, ...]
     num_classes: int
     step: int
     recipe: Recipe | None
     weights: str = "ema"
     forcing: dict[str, Any] | None = None
     decode: LatentDecoder | None = None
+    mel: MelSpectrogram | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of a sample as an image."""
-        return self.sample_shape if self.decode is None else self.decode.image_shape
+        channels, height, width = self.sample_shape if self.decode is None else self.decode.image_shape
+        return channels, height, width
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether its samples are audio."""
+        return self.mel is not None
+
+    @property
+    def is_vocoder(self) -> bool:
+        """Whether it makes audio of spectrograms."""
+        return self.mel is not None and not getattr(self.model, "unconditional", False)
 
 
 def restore(
@@ -179,6 +198,19 @@ def is_autoencoder(path: str | Path) -> bool:
     return not (root / "process.json").is_file() and any((root / name).is_file() for name in files)
 
 
+def is_audio(path: str | Path) -> bool:
+    """Whether a folder holds a network of audio: a run's, or an imported one.
+
+    Raises:
+        RecipeError: if it holds a recipe that cannot be read.
+
+    """
+    root = Path(path)
+    if (root / "recipe.yaml").is_file():
+        return isinstance(RunFolder(root).recipe().data, AudioData)
+    return (root / "mel.json").is_file()
+
+
 def checkpoint_step(root: Path, step: int | None) -> int:
     """The step of a run's checkpoint: the one asked for, or the newest.
 
@@ -228,8 +260,9 @@ def _restored(root: Path, model: nn.Module, process: Process, recipe: Recipe, st
     """A network as its recipe describes it."""
     decode = latent_decoder(root / AUTOENCODER) if isinstance(recipe.data, LatentsData) else None
     classes = data_classes(model, recipe.model)
+    mel = build_mel(recipe.data) if isinstance(recipe.data, AudioData) else None
     shape = recipe.sample_shape
-    return Restored(model.eval(), process, recipe.sampling, shape, classes, step, recipe, decode=decode)
+    return Restored(model.eval(), process, recipe.sampling, shape, classes, step, recipe, decode=decode, mel=mel)
 
 
 def _weights(checkpoint: Path, last: str, weights: str) -> Path:
@@ -250,31 +283,37 @@ def _imported(root: Path) -> Restored:
     if (root / "recipe.yaml").is_file():  # of an average that was put together after training
         recipe = denoiser_recipe(load_recipe(root / "recipe.yaml"), "drawing samples")
         return _restored(root, model, process, recipe, 0)
+    if isinstance(model, DiffWave):
+        return _imported_audio(root, model, process)
     shape, classes = network_shape(model), data_classes(model, None)
     return Restored(model.eval(), process, _published_sampling(model, shape, classes), shape, classes, 0, None)
 
 
-def _published_sampling(model: nn.Module, shape: tuple[int, int, int], classes: int) -> SamplingSettings:
+def _imported_audio(root: Path, model: DiffWave, process: Process) -> Restored:
+    """A network of audio, sampled as its publication does: by every step of DDPM's sampler."""
+    mel = read_mel(root / "mel.json")
+    if not model.unconditional and (model.hop, model.config["n_mels"]) != (mel.hop_length, mel.n_mels):
+        raise CheckpointError(
+            f"the network in {str(root)!r} takes {model.config['n_mels']} bands and {model.hop} samples a frame, its "
+            f"mel.json says {mel.n_mels} and {mel.hop_length}: import the checkpoint again"
+        )
+    steps = process.steps if isinstance(process, VP) else 50
+    shape = (1, round(_SECONDS * mel.sample_rate / mel.hop_length) * mel.hop_length)
+    sampling = SamplingSettings(steps=steps, solver="ancestral" if isinstance(process, VP) else "euler")
+    return Restored(model.eval(), process, sampling, shape, 0, 0, None, mel=mel)
+
+
+#: Of a sample of an imported network that takes no spectrogram.
+_SECONDS = 5
+
+
+def _published_sampling(model: nn.Module, shape: tuple[int, ...], classes: int) -> SamplingSettings:
     """How the publication of an imported network draws its samples."""
     if isinstance(model, JiT):
         guidance = GuidanceSettings(scale=2.9, interval=(0.1, 1.0)) if classes else None
         return SamplingSettings(steps=50, solver="heun", guidance=guidance, classes="balanced")
     # EDM's own settings: 18 steps for 32 x 32 pixels, 40 for 64 x 64.
     return SamplingSettings(steps=18 if shape[-1] <= 32 else 40, solver="heun")
-
-
-def read_process(file: Path) -> AnyProcess:
-    """The process that a process.json describes.
-
-    Raises:
-        CheckpointError: if it cannot be read.
-
-    """
-    try:
-        return _PROCESS.validate_json(file.read_bytes())
-    except (OSError, ValueError) as error:
-        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise CheckpointError(f"{str(file)!r} cannot be read ({fault}); import the checkpoint again") from error
 
 
 def _step(root: Path, step: int | None) -> int:

@@ -5,8 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from passband.data import from_uint8, save_image
+from passband.reports import image_mosaic
 from passband.training.batches import Batch
 from passband.training.learner import Learner
 
@@ -65,7 +70,13 @@ class Task(ABC):
 
     @abstractmethod
     def draw(self, network: nn.Module, seeds: range) -> Tensor:
-        """Images by a network of this kind: samples, or pictures and their reconstructions."""
+        """Images or audio by a network of this kind: samples, or pictures and their reconstructions."""
+
+    def show(self, drawn: Tensor, stem: Path) -> NDArray[np.uint8]:
+        """Write what `draw` gave as files whose names begin with stem; a picture of it, (height, width, 3)."""
+        mosaic = image_mosaic(drawn)
+        save_image(from_uint8(torch.from_numpy(mosaic).permute(2, 0, 1)), stem.with_suffix(".png"))
+        return mosaic
 
     def furnish(self, root: Path) -> None:  # noqa: B027
         """Write what the run's samples need, beside its checkpoints, into the run's folder."""

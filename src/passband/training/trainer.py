@@ -15,8 +15,7 @@ from torch.utils.data import Dataset
 from passband import __version__
 from passband._files import write_file
 from passband._seeds import seed_for
-from passband.data import Augment, ImageSamples, SampleOrder, from_uint8, save_image
-from passband.reports import image_mosaic
+from passband.data import AudioFolder, Augment, ImageSamples, SampleOrder
 from passband.training.averages import power_name, profiles
 from passband.training.batches import Batch, batches, check_divides
 from passband.training.build import build_dataset, reading_of
@@ -99,8 +98,8 @@ class Trainer:
         return self.averages["ema"].module
 
     def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Decode all images now if they fit in memory: faster, and broken ones are known before the first step."""
-        if isinstance(self.dataset, ImageSamples) and self.dataset.nbytes <= self.dataset.cache_bytes:
+        """Decode all files now if they fit in memory: faster, and broken ones are known before the first step."""
+        if isinstance(self.dataset, ImageSamples | AudioFolder) and self.dataset.nbytes <= self.dataset.cache_bytes:
             self.dataset.preload(progress)
 
     def train(self, until: int | None = None, on_log: OnLog | None = None) -> None:
@@ -165,15 +164,13 @@ class Trainer:
         return drawn
 
     def write_samples(self) -> None:
-        """Write a grid of samples of this step into the run's folder, and show it on the trackers."""
+        """Write samples of this step into the run's folder, and show their picture on the trackers."""
         if not (self.accelerator.is_main_process or self._sharding.active):
             return
         drawn = self.sample(self.task.shown_seeds)
         if self.accelerator.is_main_process:
-            mosaic = image_mosaic(drawn)
-            grid = from_uint8(torch.from_numpy(mosaic).permute(2, 0, 1))
-            save_image(grid, self.folder.samples / f"step-{self.step:08d}.png")
-            self._journal.picture(self.step, mosaic)
+            picture = self.task.show(drawn, self.folder.samples / f"step-{self.step:08d}")
+            self._journal.picture(self.step, picture)
 
     # Inside.
 
@@ -302,7 +299,7 @@ class Trainer:
     def _save_failed(self, folder: Path, what: str, step: int) -> None:
         (batch,) = self._batches(step - 1, step, everything=True)
         facts: dict[str, Any] = {"what": what, "step": step, "recipe": self.recipe.model_dump(mode="json")}
-        if isinstance(self.dataset, ImageSamples):
+        if isinstance(self.dataset, ImageSamples | AudioFolder):
             order = SampleOrder(len(self.dataset), self.recipe.training.seed)
             facts["files"] = [self.dataset.origin(order.index(int(p))) for p in batch.positions]
         save_batch(batch, self.task.as_seen(batch), folder, facts)

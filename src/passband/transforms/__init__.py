@@ -4,6 +4,7 @@ from passband.transforms._subbands import WaveletCoefficients
 from passband.transforms.dct import block_dct, block_idct, dct, dct_matrix, idct
 from passband.transforms.fourier import half_weights, irfftn, rfftn
 from passband.transforms.gaussian import gaussian_blur
+from passband.transforms.mel import MelScale, MelSpectrogram, hz_to_mel, mel_filterbank, mel_to_hz
 from passband.transforms.radial import (
     PowerLaw,
     band_pool,
@@ -18,6 +19,8 @@ from passband.transforms.stationary import iswt, swt
 from passband.transforms.wavelet import check_transform, dwt, dwt_max_levels, idwt
 
 __all__ = [
+    "MelScale",
+    "MelSpectrogram",
     "PowerLaw",
     "WaveletCoefficients",
     "band_pool",
@@ -31,10 +34,13 @@ __all__ = [
     "dwt_max_levels",
     "gaussian_blur",
     "half_weights",
+    "hz_to_mel",
     "idct",
     "idwt",
     "irfftn",
     "iswt",
+    "mel_filterbank",
+    "mel_to_hz",
     "power_law_exponent",
     "power_law_fit",
     "radial_bins",

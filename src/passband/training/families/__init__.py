@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from passband.training.families.base import Family, Shape, Tap
+from passband.training.families.diffwave import DiffWaveFamily
 from passband.training.families.dit import DiTFamily
 from passband.training.families.edm import EDMFamily
 from passband.training.families.jit import JiTFamily
@@ -13,7 +14,7 @@ from passband.training.sections import Model
 
 __all__ = ["Family", "Shape", "Tap", "family_named", "family_of"]
 
-_FAMILIES: tuple[Family[Any], ...] = (UNetFamily(), EDMFamily(), JiTFamily(), DiTFamily())
+_FAMILIES: tuple[Family[Any], ...] = (UNetFamily(), EDMFamily(), JiTFamily(), DiTFamily(), DiffWaveFamily())
 
 
 def family_of(network: nn.Module) -> Family[Any]:

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from passband.models import EDMUNet, JiT
-from passband.training.sections import DiTModel, EDMUNetModel, JiTModel, Model, UNetModel
+from passband.training.sections import DiffWaveModel, DiTModel, EDMUNetModel, JiTModel, Model, UNetModel
 
-#: (channels, height, width) of a sample.
-Shape = tuple[int, int, int]
-Chosen = TypeVar("Chosen", UNetModel, EDMUNetModel, JiTModel, DiTModel)
+#: (channels, *spatial) of a sample: of images (channels, height, width), of audio (1, samples).
+Shape = tuple[int, ...]
+Chosen = TypeVar("Chosen", UNetModel, EDMUNetModel, JiTModel, DiTModel, DiffWaveModel)
 Network = TypeVar("Network", EDMUNet, JiT)
 
 
@@ -44,11 +44,11 @@ class Family(ABC, Generic[Chosen]):
 
     @abstractmethod
     def build(self, settings: Chosen, shape: Shape, classes: int, heads: int) -> nn.Module:
-        """A network for samples of a shape, (channels, height, width)."""
+        """A network for samples of a shape, (channels, *spatial)."""
 
     @abstractmethod
     def shape(self, config: Mapping[str, Any]) -> Shape:
-        """(channels, height, width) of the samples that it was made for."""
+        """(channels, *spatial) of the samples that it was made for; channels alone, where it takes any length."""
 
     @abstractmethod
     def class_inputs(self, config: Mapping[str, Any]) -> int:

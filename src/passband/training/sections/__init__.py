@@ -15,14 +15,17 @@ from passband.training.sections.autoencoder import (
 )
 from passband.training.sections.data import (
     AnyData,
+    AudioData,
     AugmentSettings,
     CheckerboardData,
     HubData,
     ImagesData,
     LatentsData,
+    MelSettings,
     PictureData,
     PowerLawData,
     Side,
+    build_mel,
 )
 from passband.training.sections.forcing import (
     AnyFront,
@@ -34,6 +37,8 @@ from passband.training.sections.forcing import (
 from passband.training.sections.loss import (
     AmplitudePhaseTerm,
     AmplitudeTerm,
+    CleanEstimateSettings,
+    DDIMSettings,
     EDMWeightSettings,
     FocalFrequencyTerm,
     GateSettings,
@@ -41,11 +46,20 @@ from passband.training.sections.loss import (
     PixelTerm,
     RegularizerSettings,
     ShareWeightSettings,
+    STFTTerm,
     Term,
     WaveletTerm,
     WeightSettings,
 )
-from passband.training.sections.model import DiTModel, EDMUNetModel, JiTModel, Model, UNetModel, knows_no_class
+from passband.training.sections.model import (
+    DiffWaveModel,
+    DiTModel,
+    EDMUNetModel,
+    JiTModel,
+    Model,
+    UNetModel,
+    knows_no_class,
+)
 from passband.training.sections.process import (
     AnyProcess,
     EDMProcess,
@@ -76,13 +90,17 @@ __all__ = [
     "AnyData",
     "AnyFront",
     "AnyProcess",
+    "AudioData",
     "AugmentSettings",
     "AutoencoderKLModel",
     "CheckerboardData",
+    "CleanEstimateSettings",
     "ConstantFrontSettings",
     "ContourFrontSettings",
+    "DDIMSettings",
     "DSMTerm",
     "DiTModel",
+    "DiffWaveModel",
     "DoGTarget",
     "EDMProcess",
     "EDMUNetModel",
@@ -105,6 +123,7 @@ __all__ = [
     "LatentsData",
     "LinearFrontSettings",
     "LossSettings",
+    "MelSettings",
     "Model",
     "NormalizeTarget",
     "ObjectiveSettings",
@@ -115,6 +134,7 @@ __all__ = [
     "PlainTarget",
     "PowerLawData",
     "RegularizerSettings",
+    "STFTTerm",
     "SamplingSettings",
     "Settings",
     "ShareWeightSettings",
@@ -128,5 +148,6 @@ __all__ = [
     "VPProcess",
     "WaveletTerm",
     "WeightSettings",
+    "build_mel",
     "knows_no_class",
 ]

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from passband.training.sections.settings import Settings
+from passband.transforms import MelScale, MelSpectrogram
 
 Side = Annotated[int, Field(ge=4)]
 
@@ -123,4 +124,57 @@ class LatentsData(Settings):
         return self.shape[1:]
 
 
-AnyData = ImagesData | HubData | CheckerboardData | PowerLawData | LatentsData
+class MelSettings(Settings):
+    """The mel spectrogram that a vocoder speaks, in torchaudio's terms."""
+
+    n_fft: int = Field(1024, ge=8)
+    win_length: int | None = Field(None, ge=8)
+    hop_length: int = Field(256, ge=1)
+    n_mels: int = Field(80, ge=1)
+    f_min: float = Field(20.0, ge=0)
+    f_max: float | None = Field(None, gt=0, description="In Hz; default: half the sample rate.")
+    scale: MelScale = "htk"
+    area_norm: bool = False
+
+
+class AudioData(Settings):
+    """A folder of audio files, of which random crops are taken."""
+
+    name: Literal["audio"]
+    path: Path
+    sample_rate: int = Field(22050, ge=1000)
+    frames: int = Field(62, ge=1, description="Length of a crop, in frames of mel.hop_length samples.")
+    mel: MelSettings = MelSettings()
+    subset: Literal["all", "train", "eval", "test"] = "all"
+    eval_share: float = Field(0.1, ge=0, le=1)
+    test_share: float = Field(0.0, ge=0, le=1)
+    test_files: tuple[str, ...] = Field((), description="Patterns of file names that are the test set.")
+    trim_db: float | None = Field(None, gt=0, description="Cut silence at both ends, so far below the loudest part.")
+    limit: int | None = Field(None, ge=1)
+    strict: bool = False
+    workers: int = Field(0, ge=0)
+    flip: ClassVar[bool] = False
+    augment: ClassVar[AugmentSettings | None] = None
+
+    @property
+    def length(self) -> int:
+        """Samples of a crop."""
+        return self.frames * self.mel.hop_length
+
+    @model_validator(mode="after")
+    def _fits(self) -> "AudioData":
+        build_mel(self)
+        return self
+
+
+def build_mel(settings: AudioData) -> MelSpectrogram:
+    """The mel spectrogram of a recipe's audio.
+
+    Raises:
+        ValueError: if the settings make none.
+
+    """
+    return MelSpectrogram(settings.sample_rate, **settings.mel.model_dump())
+
+
+AnyData = ImagesData | HubData | CheckerboardData | PowerLawData | LatentsData | AudioData

@@ -1,7 +1,7 @@
 """The networks that are trained to denoise."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -112,17 +112,37 @@ class DiTModel(Settings):
     label_dropout: float = Field(0.0, ge=0, lt=1)
 
 
+class DiffWaveModel(Settings):
+    """DiffWave, or one that was imported or saved (`pretrained`, its folder)."""
+
+    name: Literal["diffwave"]
+    pretrained: Path | None = None
+    n_mels: int = Field(80, ge=1, description="As data.mel.n_mels.")
+    residual_layers: int = Field(30, ge=1)
+    residual_channels: int = Field(64, ge=1)
+    dilation_cycle_length: int = Field(10, ge=1)
+    upsample_factors: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = Field(
+        (16, 16), min_length=1, description="Their product is data.mel.hop_length."
+    )
+    unconditional: bool = False
+    gradient_checkpointing: bool = False
+    # What networks for images may do, and this one does not.
+    class_conditional: ClassVar[bool] = False
+    label_dropout: ClassVar[float] = 0.0
+
+
 Model = Annotated[
     Annotated[UNetModel, Tag("unet")]
     | Annotated[EDMUNetModel, Tag("edm_unet")]
     | Annotated[JiTModel, Tag("jit")]
-    | Annotated[DiTModel, Tag("dit")],
+    | Annotated[DiTModel, Tag("dit")]
+    | Annotated[DiffWaveModel, Tag("diffwave")],
     Discriminator(
         lambda model: model.get("name", "unet") if isinstance(model, dict) else getattr(model, "name", None),
         custom_error_type="model",
         custom_error_message=(
-            "the model's name is unet (diffusers' UNet2DModel), edm_unet (EDM's DDPM++ and NCSN++), jit or dit "
-            "(diffusers' DiTTransformer2DModel)"
+            "the model's name is unet (diffusers' UNet2DModel), edm_unet (EDM's DDPM++ and NCSN++), jit, dit "
+            "(diffusers' DiTTransformer2DModel) or diffwave"
         ),
     ),
 ]

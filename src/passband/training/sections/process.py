@@ -1,6 +1,6 @@
 """How samples are noised, and what the network predicts."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,12 +9,33 @@ from passband.training.sections.settings import Settings
 
 
 class VPProcess(Settings):
-    """DDPM's process."""
+    """DDPM's process. Betas run from beta_start to beta_end, in the linear schedule alone (null: 1e-4 to 0.02)."""
 
     name: Literal["vp"]
     prediction: Prediction = "epsilon"
     schedule: Literal["linear", "cosine"] = "linear"
     steps: int = Field(1000, ge=1)
+    beta_start: float | None = Field(None, ge=0, lt=1)
+    beta_end: float | None = Field(None, ge=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _linear_range(cls, values: Any) -> Any:
+        """Write the linear schedule's own range out, so that a resolved recipe shows it."""
+        if not isinstance(values, dict) or values.get("schedule", "linear") != "linear":
+            return values
+        known = {key: value for key, value in values.items() if value is not None}
+        return {"beta_start": 1e-4, "beta_end": 0.02} | known
+
+    @model_validator(mode="after")
+    def _fits(self) -> "VPProcess":
+        if self.beta_start is None and self.beta_end is None:
+            return self
+        if self.schedule != "linear":
+            raise ValueError(f"beta_start and beta_end are the linear schedule's, got schedule: {self.schedule}")
+        if self.beta_start is None or self.beta_end is None or self.beta_start > self.beta_end:
+            raise ValueError(f"beta_start must not be above beta_end, got {self.beta_start} and {self.beta_end}")
+        return self
 
 
 class EDMProcess(Settings):

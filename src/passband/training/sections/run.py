@@ -110,5 +110,8 @@ class SamplingSettings(Settings):
     spacing: Literal["leading", "trailing", "uniform", "karras"] | None = None
     clip: float | None = Field(None, gt=0)
     seed: int = 0
+    noise_schedule: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
+        None, min_length=1, description="Betas of a schedule for sampling; they take the place of steps and spacing."
+    )
     guidance: GuidanceSettings | None = None
     classes: Literal["random", "balanced"] = Field("random", description="Balanced: seed modulo classes.")

@@ -1,7 +1,7 @@
-"""The task of training a denoiser on images: from a batch to its two loss terms."""
+"""From a batch to the two terms of a denoiser's loss."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -46,8 +46,9 @@ def denoising_loss(
     seed: int,
     conditioning: Mapping[str, Tensor] | None = None,
     space: Prediction | None = None,
+    distance: Literal["l2", "l1"] = "l2",
 ) -> Losses:
-    """Mean squared error, plus the spectral term; noise and times from (seed, global position).
+    """Mean squared or absolute error, plus the spectral term; noise and times from (seed, global position).
 
     Args:
         model: the network.
@@ -56,7 +57,8 @@ def denoising_loss(
         batch: clean samples.
         seed: the run's.
         conditioning: further keyword arguments of the network.
-        space: the prediction whose error is squared (`velocity`: the v-loss); default: the network's own.
+        space: the prediction whose error counts (`velocity`: the v-loss); default: the network's own.
+        distance: `l2`, squared errors, or `l1`, absolute ones.
 
     """
     clean = batch.clean
@@ -67,7 +69,12 @@ def denoising_loss(
     if space is not None:
         gain = process.loss_gain(t, space).to(residual)
         residual = residual * gain.reshape(-1, *(1,) * (residual.ndim - 1))
-    base = residual.square().mean()
+    base = (residual.square() if distance == "l2" else residual.abs()).mean()
     if regularizer is None:
         return Losses(base, None)
-    return Losses(base, regularizer(process, noisy, pred, t, clean=clean, base_loss=base))
+
+    def denoiser(x: Tensor, time: Tensor) -> Tensor:
+        return predict(model, process, x, time, conditioning).float()
+
+    again = denoiser if regularizer.needs_denoiser else None
+    return Losses(base, regularizer(process, noisy, pred, t, clean=clean, base_loss=base, denoiser=again))
