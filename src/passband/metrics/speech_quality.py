@@ -23,7 +23,7 @@ from passband._checks import MissingExtraError, import_extra
 from passband.metrics._clips import centred_power, resampled
 from passband.metrics.audio_embeddings import load_script, run_script
 from passband.metrics.signal_quality import is_silent
-from passband.transforms import hz_to_mel, mel_to_hz
+from passband.transforms import mel_filterbank
 
 RATE = 16000
 _SHORTEST = RATE // 10
@@ -181,10 +181,5 @@ def _dnsmos_levels(clip: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _dnsmos_bank() -> Tensor:
-    """120 bands of area 1 on Slaney's scale, at the frequencies of an odd transform, whose last is under RATE / 2."""
-    top = hz_to_mel(torch.tensor(RATE / 2, dtype=torch.float64), "slaney")
-    edges = mel_to_hz(torch.linspace(0, float(top), 122, dtype=torch.float64), "slaney")
-    bins = torch.arange(161, dtype=torch.float64) * (RATE / 321)
-    rising = (bins[:, None] - edges[:-2]) / edges.diff()[:-1]
-    falling = (edges[2:] - bins[:, None]) / edges.diff()[1:]
-    return (torch.minimum(rising, falling).clamp(min=0) * 2 / (edges[2:] - edges[:-2])).float()
+    """120 bands of area 1 on Slaney's scale."""
+    return mel_filterbank(RATE, 321, 120, f_min=0.0, scale="slaney", area_norm=True).float()

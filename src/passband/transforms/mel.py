@@ -124,7 +124,7 @@ def mel_filterbank(
         )
     ends = hz_to_mel(torch.tensor([f_min, highest], dtype=torch.float64), scale)
     edges = mel_to_hz(torch.linspace(float(ends[0]), float(ends[1]), n_mels + 2, dtype=torch.float64), scale)
-    bins = torch.linspace(0, sample_rate // 2, n_fft // 2 + 1, dtype=torch.float64)
+    bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (sample_rate / n_fft)
     widths = edges.diff()
     distances = edges[None, :] - bins[:, None]
     bank = torch.minimum(-distances[:, :-2] / widths[:-1], distances[:, 2:] / widths[1:]).clamp(min=0.0)
