@@ -87,3 +87,22 @@ def test_bad_input():
         FrechetAudioDistance("mel")
     with pytest.raises(ValueError, match="different features"):
         FrechetAudioDistance(MelStatistics(), real=FeatureStatistics("others"))
+
+
+def test_nothing_is_added_where_one_of_two_clips_cannot_be_used():
+    distance = FrechetAudioDistance(MelStatistics(n_mels=4))
+    with pytest.raises(ValueError, match="fake audio must be finite"):
+        distance.update(real=noise(0), fake=torch.full((RATE,), torch.nan), sample_rate=RATE)
+    assert distance.real.count == distance.fake.count == 0
+
+
+def test_a_clip_of_another_rate_is_resampled():
+    pytest.importorskip("soxr")
+    embedding, time = MelStatistics(n_mels=4), torch.arange(48000) / 48000
+    clip = 0.3 * torch.sin(2 * math.pi * 440 * time)
+    level = 0  # of the band that the tone lies in; the others hold the transform's leakage
+    torch.testing.assert_close(
+        embedding.of_clip(clip, 48000)[:, level], embedding(clip[::3])[:, level], rtol=0, atol=0.05
+    )
+    with pytest.raises(ValueError, match="the clip 'a' must be one clip"):
+        embedding.of_clip(torch.zeros(2, 16000), RATE, "the clip 'a'")

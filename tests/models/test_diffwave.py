@@ -253,3 +253,10 @@ def test_sizes_that_are_not_possible(options, kind, message):
 def test_inputs_that_do_not_fit(change, kind, message):
     with pytest.raises(kind, match=message):
         network()(*change(*batch()))
+
+
+def test_a_network_in_half_precision_takes_a_spectrogram_in_float32():
+    model, (audio, t, spectrogram) = network().to(torch.bfloat16), batch()
+    found = model(audio.to(torch.bfloat16), t, spectrogram)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), network()(audio, t, spectrogram), rtol=0.1, atol=0.2)

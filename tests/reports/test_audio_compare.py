@@ -160,6 +160,16 @@ def test_pairs_come_first_and_a_limit_keeps_them() -> None:
     assert [sound.name for sound in pair_by_name(real, fake, limit=2)] == ["a/x", "c"]
 
 
+def test_two_files_of_one_stem_have_names_of_their_own() -> None:
+    sounds = pair_by_name(["x.wav"], ["x.flac", "x.wav", "y.flac", "y.wav"])
+    assert [(sound.name, sound.real, sound.fake) for sound in sounds] == [
+        ("x", 0, 1),
+        ("x.flac", None, 0),
+        ("y.flac", None, 2),
+        ("y", None, 3),
+    ]
+
+
 def test_mean_and_error_leave_out_what_is_undefined() -> None:
     assert mean_and_error([1.0, math.nan, 3.0]) == (2.0, pytest.approx(1.0), 2)
     assert math.isnan(mean_and_error([math.nan])[0])

@@ -257,6 +257,22 @@ def test_held_out_clips_are_test_clips_where_there_are_any(voices: Path):
     assert not parts["test"] & parts["eval"]
 
 
+@pytest.mark.parametrize(
+    ("trained", "asked", "told"),
+    [
+        ("train", None, False),
+        ("train", "eval", False),
+        ("train", "all", True),
+        ("all", None, True),
+        ("eval", "eval", True),
+    ],
+)
+def test_clips_that_were_trained_on_are_told(voices: Path, trained: str, asked: Any, told: bool):
+    data = RECIPE["data"] | {"path": str(voices), "subset": trained}
+    clips, _ = held_out_clips(make_recipe(RECIPE | {"data": data}).data, asked)
+    assert any(f"Not held out: training (data.subset {trained})" in note for note in clips.notes) == told
+
+
 def test_what_cannot_be_used_is_left_out_and_named(voices: Path, vocoder: Path, tmp_path: Path):
     shutil.copy(voices / "v0.wav", tmp_path / "whole.wav")
     (tmp_path / "broken.wav").write_bytes(bytes(3000))
@@ -446,6 +462,18 @@ def test_samples_without_spectrograms(speechless: Path, voices: Path, tmp_path: 
     drawn = sample(found.model, found.process, (1, 6000), seeds=[6], steps=1, solver="ancestral")[0, 0].clamp(-1, 1)
     assert (read_audio(tmp_path / "samples/000006.wav").audio - drawn).abs().max() <= 1.01 / 32768
     assert by_key(results)["frechet_audio"]["fake"] == 3
+
+
+def test_what_cannot_be_measured_is_said_before_audio_is_made(
+    vocoder: Path, speechless: Path, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(ValueError, match="at least 20 clips of each kind, got 7 and 7"):
+        AudioEvaluator(AudioEvaluationSettings(real=voices, metrics=("ndb",))).evaluate(vocoder, tmp_path)
+    short = restore(speechless)._replace(sample_shape=(1, 512))
+    monkeypatch.setattr(evaluation, "restore", lambda *_, **__: short)
+    with pytest.raises(ValueError, match=r"the samples of this network have 512 \(0.*s\): train it on longer crops"):
+        AudioEvaluator(AudioEvaluationSettings(real=voices, metrics=("ltas",))).evaluate(speechless, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

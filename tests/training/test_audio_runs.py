@@ -17,7 +17,11 @@ from passband.sampling import sample, schedule_times
 from passband.training import NonFiniteLossError, RecipeError, Trainer, denoising_loss, make_recipe
 from passband.training.batches import batches
 from passband.training.build import build_dataset, build_process, build_regularizer
+from passband.training.clips import FileClips
 from passband.training.conditioning import Conditioner
+from passband.training.draw import Drawing
+from passband.training.draw_audio import Vocoding
+from passband.training.restore import restore
 from passband.training.sections import build_mel
 
 RATE, HOP = 8000, 32
@@ -204,6 +208,40 @@ def test_fine_tuning_starts_from_the_saved_network(voices, tmp_path):
         Trainer(wrong, tmp_path / "third")
 
 
+def test_an_imported_network_is_trained_on_as_it_was_made(voices, tmp_path):
+    folder = tmp_path / "imported"
+    DiffWave(**{key: value for key, value in NETWORK.items() if key != "name"}).save_pretrained(folder)
+    process = {"name": "vp", "steps": 50, "beta_start": 1e-4, "beta_end": 0.05}
+    (folder / "process.json").write_text(json.dumps(process))
+    mel = {"sample_rate": RATE, **MEL, "f_min": 20.0}
+    (folder / "mel.json").write_text(json.dumps(mel))
+    changes = {"model": {"pretrained": str(folder)}}
+    Trainer(recipe(voices, **changes), tmp_path / "fits")
+    plain = {"noise_schedule": None}
+    for wrong, match in (
+        ({"process": {"steps": 100}}, "in its schedule, of 50 steps to a noise ratio of .*; the recipe's has 100"),
+        ({"process": {"beta_end": 0.02}, "sampling": plain}, "in its schedule, of 50 steps .*; the recipe's has 50"),
+        ({"data": {"sample_rate": 8001}}, "differs from the recipe's in sample_rate: set data.sample_rate and"),
+        ({"data": {"mel": {**MEL, "win_length": 64}}}, "in win_length"),
+        ({"data": {"mel": {**MEL, "f_min": 30.0}}}, "in f_min, f_max, scale or area_norm"),
+    ):
+        with pytest.raises(RecipeError, match=match):
+            Trainer(recipe(voices, **changes, **wrong), tmp_path / "wrong")
+
+
+def test_a_forced_vocoder_can_be_drawn_without_on_insistence(voices, tmp_path):
+    chosen = recipe(voices, forcing={"front": {"name": "linear"}}, training={"sample_every": None})
+    Trainer(chosen, tmp_path / "run").train()
+    made = {}
+    for forcing in ("recorded", "none"):
+        found = restore(tmp_path / "run", forcing=forcing, insist=True)
+        clips = FileClips(voices / "0.wav", found.mel)
+        vocoding = Vocoding(Drawing(found, tmp_path / "run"))
+        made[forcing] = vocoding.speak(clips.read(0, found.mel), "0")
+    assert made["none"].isfinite().all()
+    assert not torch.allclose(made["recorded"], made["none"])
+
+
 SCRIPT = """
 import json, sys
 from passband.training import Trainer, load_recipe
@@ -260,3 +298,19 @@ def test_a_crop_is_saved_with_the_batch_that_failed(voices, tmp_path):
         trainer.train()
     (folder,) = tmp_path.glob("failed-step-*")
     assert any(voices.joinpath(name).is_file() for name in json.loads((folder / "batch.json").read_text())["files"])
+
+
+def test_samples_that_are_not_finite_do_not_end_the_training(voices, tmp_path):
+    trainer = Trainer(recipe(voices), tmp_path / "run")
+    drawn = torch.zeros(2, 1, 512)
+    drawn[1] = torch.nan
+    picture = trainer.task.show(drawn, tmp_path / "shown")
+    magenta = (picture == np.array([255, 0, 255])).all(-1)
+    assert 0 < magenta.mean() < 0.6
+    assert len(soundfile.read(tmp_path / "shown.wav")[0]) == 1024
+
+
+def test_a_crop_that_has_no_spectrogram_of_its_own_is_refused_before_training(voices):
+    with pytest.raises(RecipeError, match=r"must be more than half of mel\.n_fft, 64: set frames to 3 or more"):
+        recipe(voices, data={"frames": 2})
+    assert recipe(voices, data={"frames": 3}).data.length == 96

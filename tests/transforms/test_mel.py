@@ -157,3 +157,25 @@ def test_bad_audio():
         mel(torch.zeros(1000), padded=True)
     with pytest.raises(TypeError, match="floating"):
         mel(torch.zeros(4096, dtype=torch.int16))
+
+
+def test_it_moves_to_devices_without_float64_and_float64_audio_keeps_its_digits():
+    mel = MelSpectrogram(8000, n_fft=256, hop_length=64, n_mels=10)
+    assert {buffer.dtype for buffer in mel.buffers()} == {torch.float32}
+    audio = torch.randn(1, 2000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = mel(audio)
+    torch.testing.assert_close(mel(audio.float()).double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mel.float()(3 * audio), 3 * expected, rtol=1e-13, atol=1e-15)
+    exact = mel_filterbank(8000, 256, 10)
+    window = torch.hann_window(256, dtype=torch.float64)
+    first = torch.fft.rfft(audio[0, 64:320] * window / window.square().sum().sqrt()).abs() @ exact
+    torch.testing.assert_close(expected[0, :, 3], first, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("n_fft", [255, 256])
+def test_frames_of_even_and_odd_transforms(n_fft):
+    mel = MelSpectrogram(8000, n_fft=n_fft, hop_length=64, n_mels=8)
+    for samples in (640, 641, 703):
+        frames = samples // 64 + 1 if n_fft % 2 == 0 else (samples - 1) // 64 + 1
+        assert mel(torch.randn(samples)).shape == (8, frames)
+        assert mel(torch.randn(samples + 2 * mel.margin), padded=True).shape == (8, frames)

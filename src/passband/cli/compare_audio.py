@@ -1,5 +1,6 @@
 """`passband compare` of two folders of audio: their long-term spectra, their pairs, and players to listen to both."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from passband.data import AudioFolder
-from passband.data._audio_files import audio_source
-from passband.data._audio_read import SUFFIXES as AUDIO_SUFFIXES
-from passband.data._audio_read import UnusableAudioError, read_header, unusable_if_broken
-from passband.data._sources import SUFFIXES as IMAGE_SUFFIXES
-from passband.data._sources import FolderSource
+from passband.data.listing import AUDIO_SUFFIXES, IMAGE_SUFFIXES, names_ending, sample_rates
 from passband.metrics import AudioMeasure, load_audio_embedding, load_audio_measure
 from passband.reports.audio_compare import audio_compare_report, three_digits
 from passband.reports.audio_folders import (
@@ -38,16 +35,26 @@ def kind_of(path: Path) -> str:
     """What a folder or zip holds, by its files' names: "images" or "audio".
 
     Raises:
-        ValueError: if it holds both.
+        FileNotFoundError: if it is not there.
+        ValueError: if it holds both, or neither, or is one file of audio.
 
     """
-    if not path.is_dir():  # a zip of images, or nothing at all: reading it says which
+    if not path.exists():
+        raise FileNotFoundError(f"no such folder or zip: {str(path)!r}; check the path")
+    if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+        raise ValueError(f"{str(path)!r} is one file of audio: give the folder that holds the clips to compare")
+    if not path.is_dir():  # a zip of images, or none: reading it says which
         return IMAGES
-    sounds, pictures = (FolderSource(path, suffixes).names for suffixes in (AUDIO_SUFFIXES, IMAGE_SUFFIXES))
+    sounds, pictures = (names_ending(path, suffixes) for suffixes in (AUDIO_SUFFIXES, IMAGE_SUFFIXES))
     if sounds and pictures:
         raise ValueError(
             f"{str(path)!r} holds audio ({len(sounds)} files, such as {sounds[0]!r}) and images ({len(pictures)}, such "
             f"as {pictures[0]!r}); give folders that hold one of them"
+        )
+    if not sounds and not pictures:
+        raise ValueError(
+            f"found neither audio nor images in {str(path)!r}: looked in all its folders (hidden files are left out) "
+            f"for files ending in {', '.join((*AUDIO_SUFFIXES, *IMAGE_SUFFIXES))}; check the path"
         )
     return AUDIO if sounds else IMAGES
 
@@ -147,16 +154,8 @@ def _common_rate(folders: dict[str, Path], asked: int | None, notes: list[str], 
 
 
 def _rates(name: str, path: Path, progress: Progress) -> Counter[int]:
-    _, source = audio_source(path)
-    task = progress.add_task(f"{name}: sample rates", total=len(source.names))
-    found: Counter[int] = Counter()
-    for file in source.names:
-        try:
-            with unusable_if_broken(), source.open(file) as stream:
-                found[read_header(stream).sample_rate] += 1
-        except UnusableAudioError:  # AudioFolder names it
-            pass
-        progress.advance(task)
+    task = progress.add_task(f"{name}: sample rates", total=None)
+    found = sample_rates(path, lambda done, total: progress.update(task, completed=done, total=total))
     progress.remove_task(task)
     return found
 
@@ -211,12 +210,19 @@ def _print(console: Console, found: AudioFound) -> None:
     for clips in found.measured:
         mean, error, count = mean_and_error(clips.fake)
         real = f"{mean_and_error(clips.real)[0]:.3f}" if clips.real else ""
-        kind = "pairs" if clips.measure.paired else "clips"
-        lines.add_row(clips.title, f"{mean:.3f}", f"{error:.3f}", real, f"{count:,} {kind}")
+        spread = f"{error:.3f}" if math.isfinite(error) else "–"  # of one clip
+        lines.add_row(
+            clips.title, f"{mean:.3f}", spread, real, _counted(count, "pair" if clips.measure.paired else "clip")
+        )
     if lines.row_count:
         console.print(lines)
     console.print(
-        f"{result.real_count:,} real and {result.fake_count:,} fake clips, {found.pairs:,} pairs of one name.",
+        f"{result.real_count:,} real and {_counted(result.fake_count, 'fake clip')}, "
+        f"{_counted(found.pairs, 'pair')} of one name.",
         markup=False,
     )
     console.print(describe_audio(found.comparison), markup=False)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -14,7 +14,7 @@ def report_skipped(dataset: object) -> None:
     if not skipped:
         return
     console.print(
-        f"[yellow]{len(skipped)} image(s) could not be used and were left out (--strict stops at the first):[/]"
+        f"[yellow]{len(skipped)} file(s) could not be used and were left out (--strict stops at the first):[/]"
     )
     for image in skipped[:_NAMED]:
         console.print(f"  {image.name}: {image.reason}", markup=False)

@@ -24,7 +24,7 @@ from passband.training.evaluate_audio import AudioEvaluationSettings, AudioEvalu
 from passband.training.image_metrics import MetricName
 from passband.training.ranks import Ranks
 from passband.training.reconstruct import ReconstructionSettings, evaluate_autoencoder
-from passband.training.restore import is_audio, is_autoencoder
+from passband.training.restore import is_audio, is_autoencoder, is_vocoder
 from passband.training.results import evaluation_folder
 from passband.training.sections import PerceptualSettings
 
@@ -138,6 +138,8 @@ def evaluate(
     seen: dict[str, object] = {"--features": features, "--guidance": guidance, "--real-stats": real_stats}
     decoded: dict[str, object] = {"--perceptual": perceptual, "--resolution": resolution}
     kind = _kind(run)
+    if kind == "audio":
+        _check_audio(is_vocoder(run), count, chunk)
     if kind == "autoencoder":
         drawn |= {"--guidance": guidance, "--real-stats": real_stats}
     refused = {
@@ -179,6 +181,14 @@ def evaluate(
             (AUDIO_COLUMNS, audio_rows, audio_texts) if kind == "audio" else (COLUMNS, evaluation_rows, metric_texts)
         )
         _print(results, out or evaluation_folder(run, results["samples"]["step"]), *shown)
+
+
+def _check_audio(vocoder: bool, count: int | None, chunk: float | None) -> None:
+    """Raise if an option has no meaning for the kind of network of audio."""
+    if vocoder and count is not None:
+        raise ValueError("--count is of networks that draw samples, and a vocoder speaks clips: bound them by --limit")
+    if not vocoder and chunk is not None:
+        raise ValueError("--chunk is of vocoders, and this network was trained without spectrograms: leave it out")
 
 
 def _audio_settings(asked: Mapping[str, Any], shared: Mapping[str, Any]) -> AudioEvaluationSettings:

@@ -70,6 +70,8 @@ def sample(
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the samples")
     found = guided(restore(run, step=checkpoint, weights=weights, forcing=forcing, insist=insist), guidance)
+    if found.is_audio and (forcing != "recorded" or insist):
+        raise ValueError("--forcing, --insist: for networks of images, and this is one of audio; leave them out")
     _check(found, {"--input": input_, "--chunk": chunk, "--seconds": seconds})
     if seconds is not None:
         found = found._replace(sample_shape=(1, _samples(found, seconds)))

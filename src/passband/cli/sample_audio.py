@@ -51,7 +51,7 @@ def _speak(vocoding: Vocoding, ranks: Ranks, given: Path | None, count: int | No
     found = vocoding.drawing.found
     assert found.mel is not None
     if given is None:
-        data = recipe_audio(None if found.recipe is None else found.recipe.data)
+        data = recipe_audio(None if found.recipe is None else found.recipe.data, "--input")
         clips: Clips = held_out_clips(data, limit=_COUNT if count is None else count)[0]
     else:
         clips = FileClips(given, found.mel, limit=count)
@@ -87,14 +87,14 @@ def _draw(drawing: Drawing, ranks: Ranks, seeds: range, folder: Path) -> None:
 def _page(drawing: Drawing, rows: list[ListeningRow], columns: list[str], count: int, folder: Path) -> None:
     name, settings = drawing.run.resolve().name, drawing.settings
     schedule = " of a noise schedule" if "noise_schedule" in settings else ""
+    clips = f"{count:,} clip{'s' * (count != 1)}"
     summary = (
-        f"{count} clips by {name} at step {drawing.found.step:,}: {settings['steps']} steps{schedule}, "
-        f"{settings['solver']}."
+        f"{clips} by {name} at step {drawing.found.step:,}: {settings['steps']} steps{schedule}, {settings['solver']}."
     )
     if len(rows) < count:
         summary += f" The first {len(rows)} are here, all of them in the folder."
     page = listening_page(f"Audio of {name}", rows, folder, summary=summary, columns=columns)
-    console.print(f"{count} clips are in {folder}; listen: {page}", markup=False)
+    console.print(f"{clips} {'is' if count == 1 else 'are'} in {folder}; listen: {page}", markup=False)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; default: runs/ and the recipe's name.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken image.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
 ) -> None:
     """Train a model from a recipe.

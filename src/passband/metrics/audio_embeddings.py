@@ -11,7 +11,7 @@ from torch import Tensor
 
 from passband._checks import check_integer, check_number
 from passband._numerics import no_autocast
-from passband.metrics._clips import check_rate, clip_of
+from passband.metrics._clips import check_rate, clip_of, resampled
 from passband.metrics.torchscript import checked_digest
 from passband.transforms import MelSpectrogram
 
@@ -55,6 +55,25 @@ class AudioEmbedding(ABC):
     @abstractmethod
     def __call__(self, audio: Float[Tensor, "*channel samples"]) -> Float32[Tensor, "windows dim"]:
         """Vectors of a clip in [-1, 1], at the embedding's sample rate."""
+
+    def of_clip(
+        self, audio: Float[Tensor, "*channel samples"], sample_rate: int, name: str = "audio"
+    ) -> Float32[Tensor, "windows dim"]:
+        """Vectors of a clip of any sample rate, resampled (soxr, VHQ) where it is another than the embedding's.
+
+        Args:
+            audio: (samples,) or (1, samples), in [-1, 1].
+            sample_rate: of the clip.
+            name: what the clip is called in errors.
+
+        Raises:
+            MissingExtraError: if it must be resampled and soxr is not installed.
+            TypeError: if it is not floating, or the rate no integer.
+            ValueError: if it is not one clip, not finite, or too short for the embedding.
+
+        """
+        check_rate("sample_rate", sample_rate)
+        return self(resampled(clip_of(name, audio), sample_rate, self.sample_rate))
 
 
 class MelStatistics(AudioEmbedding):
@@ -204,13 +223,15 @@ class TorchScriptEmbedding(AudioEmbedding):
 def load_script(path: Path, sha256: str | None = None) -> tuple[torch.jit.ScriptModule, str]:
     """A TorchScript file, in evaluation mode on the CPU, and its SHA-256."""
     if not path.is_file():
-        raise FileNotFoundError(f"no TorchScript file at {path}")
+        raise FileNotFoundError(f"no TorchScript file at {path}: check the path")
     digest = checked_digest(path, sha256)
     try:
         return torch.jit.load(str(path), map_location="cpu").eval(), digest  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise ValueError(f"{path} is no TorchScript file that torch can load ({reason})") from error
+        reason = str(error).partition("\n")[0].partition(". ")[0][:200]
+        raise ValueError(
+            f"{path} is no TorchScript file that torch can load ({reason}): give one that torch.jit.save wrote"
+        ) from error
 
 
 def run_script(name: str, script: torch.jit.ScriptModule, *arguments: Tensor | int) -> Tensor:

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from passband.metrics._clips import check_rate, clip_of, resampled
+from passband.metrics._clips import check_rate
 from passband.metrics.audio_embeddings import AudioEmbedding
 from passband.metrics.frechet import FrechetDistance, FrechetResult
 from passband.metrics.sides import RealAndFake
@@ -68,14 +68,14 @@ class FrechetAudioDistance(RealAndFake):
 
         Raises:
             MissingExtraError: if the clip must be resampled and soxr is not installed.
-            ValueError: if a clip is too short for the embedding, or a sample is not finite; nothing of it is added.
+            ValueError: if a clip is too short for the embedding, or a sample is not finite; nothing is added then.
 
         """
         check_rate("sample_rate", sample_rate)
-        for name, audio, side in (("real", real, self.real), ("fake", fake, self.fake)):
-            if audio is not None:
-                clip = resampled(clip_of(f"{name} audio", audio), sample_rate, self.embedding.sample_rate)
-                side.update(self.embedding(clip))
+        given = [(name, audio) for name, audio in (("real", real), ("fake", fake)) if audio is not None]
+        vectors = {name: self.embedding.of_clip(audio, sample_rate, f"{name} audio") for name, audio in given}
+        for name, rows in vectors.items():
+            (self.real if name == "real" else self.fake).update(rows)
 
     def compute(self) -> FrechetResult:
         """The distance between all real and all generated windows seen so far; its counts are windows.

@@ -124,7 +124,7 @@ class DiffWave(Saveable):
         self._check(audio, t, spectrogram)
         x = nn.functional.relu(self.input_projection(audio))
         step = self.diffusion_embedding(t.reshape(-1), x.dtype)
-        condition = None if spectrogram is None else self.spectrogram_upsampler(spectrogram)
+        condition = None if spectrogram is None else self.spectrogram_upsampler(spectrogram.to(audio.dtype))
         total: Tensor | None = None
         for layer in self.residual_layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():

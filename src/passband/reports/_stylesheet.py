@@ -32,6 +32,7 @@ figure { margin: 1.25rem 0; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: .25rem 1.25rem;
   align-items: start; }
 .columns > div { min-width: 0; }
+.columns > div:only-child { max-width: 32rem; }
 .columns figure { margin: .6rem 0; }
 h3 { font-size: 1rem; line-height: 1.3; margin: 1.75rem 0 .25rem; overflow-wrap: anywhere; }
 figcaption { color: var(--quiet); font-size: .9rem; margin-top: .5rem; max-width: 44rem; }

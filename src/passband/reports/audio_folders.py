@@ -65,7 +65,9 @@ def pair_by_name(real: Sequence[str], fake: Sequence[str], limit: int | None = N
         alone = [(i, name) for i, name in enumerate(names) if i not in taken]
         for number, (i, name) in enumerate(alone, len(both)):
             stem = str(PurePosixPath(name).with_suffix(""))
-            sounds.append(Sound(stem, i, None, number) if side == 0 else Sound(stem, None, i, number))
+            # A second file of one stem keeps its suffix, so that each sound has a name of its own.
+            shown = stem if stems[side][stem] == i else name
+            sounds.append(Sound(shown, i, None, number) if side == 0 else Sound(shown, None, i, number))
     return [sound for sound in sounds if limit is None or sound.number < limit]
 
 

@@ -39,6 +39,7 @@ def vocode(
     batch_size: int = 1,
     device: torch.device | str = "cpu",
     on_step: Callable[[int, int], None] | None = None,
+    unforced_ok: bool = False,
 ) -> Float[Tensor, " samples"]:
     r"""The waveform of a spectrogram of any length, by one run of the sampler over the whole of it.
 
@@ -66,6 +67,7 @@ def vocode(
         batch_size: chunks at once.
         device: where to sample, which is where the network is.
         on_step: called with (steps done, steps in all).
+        unforced_ok: as [`sample`][passband.sample] has it.
 
     Returns:
         The waveform on the device, (frames x hop_length,), float32, about [-1, 1].
@@ -88,7 +90,8 @@ def vocode(
     2023, "MultiDiffusion" (arXiv:2302.08113), Eq. 5, with weights that fade.
     """
     _check_input(model, spectrogram, hop_length)
-    check_forced(model, process)
+    if not unforced_ok:
+        check_forced(model, process)
     frames = spectrogram.shape[1]
     check_integer("batch_size", batch_size)
     if batch_size < 1:

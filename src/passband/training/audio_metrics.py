@@ -21,7 +21,6 @@ from passband.metrics import (
     load_audio_embedding,
     load_audio_measure,
 )
-from passband.metrics._clips import clip_of, resampled
 from passband.reports.audio_results import mean_and_error
 
 #: Metrics of whole sets of clips: name in results.json, title, and which direction is better; zero: the nearer to it.
@@ -34,7 +33,8 @@ SET_METRICS = {
 #: Names of all metrics of audio.
 METRICS = (*AUDIO_MEASURES, "utmos", *SET_METRICS)
 _EMBEDDED = {"frechet_audio", "ndb"}
-_N_FFT = 1024
+#: Samples of a frame of the long-term spectra.
+N_FFT = 1024
 _HIGH = 4000.0
 _BINS = 50
 _PER_BIN = 10
@@ -87,10 +87,9 @@ class Instruments:
         }
         vectors = None
         if self.embedding is not None:
-            clip = clip_of(f"the clip {name!r}", audio)
-            vectors = self.embedding(resampled(clip, self.sample_rate, self.embedding.sample_rate))
-        spectrum = LongTermSpectrum(self.sample_rate, _N_FFT)
-        if len(audio) >= _N_FFT:
+            vectors = self.embedding.of_clip(audio, self.sample_rate, f"the clip {name!r}")
+        spectrum = LongTermSpectrum(self.sample_rate, N_FFT)
+        if len(audio) >= N_FFT:
             spectrum.update(audio)
         return ClipRecord(name, len(audio) / self.sample_rate, values, vectors, spectrum.state_dict())
 
@@ -135,6 +134,24 @@ def instruments(chosen: Sequence[str], embedding: str, sample_rate: int, *, voco
     return Instruments(tuple(chosen), measures, loaded, sample_rate)
 
 
+def check_counts(chosen: Sequence[str], real: int, fake: int) -> None:
+    """Raise if there are too few clips for one of the chosen metrics.
+
+    Raises:
+        ValueError: if it is so.
+
+    """
+    if "ndb" in chosen and _bins(real, fake) < 2:
+        raise ValueError(
+            f"the number of different bins needs at least {2 * _PER_BIN} clips of each kind, got {real} and {fake}: "
+            "use more, or leave ndb out of the metrics"
+        )
+
+
+def _bins(real: int, fake: int) -> int:
+    return min(_BINS, min(real, fake) // _PER_BIN)
+
+
 def audio_entries(
     tools: Instruments, real: Sequence[ClipRecord], fake: Sequence[ClipRecord], *, insisted: bool = True, seed: int = 0
 ) -> list[dict[str, Any]]:
@@ -165,9 +182,9 @@ def audio_entries(
 
 def long_term(records: Sequence[ClipRecord], sample_rate: int) -> LongTermSpectrum:
     """The long-term spectrum of clips."""
-    whole = LongTermSpectrum(sample_rate, _N_FFT)
+    whole = LongTermSpectrum(sample_rate, N_FFT)
     for record in records:
-        part = LongTermSpectrum(sample_rate, _N_FFT)
+        part = LongTermSpectrum(sample_rate, N_FFT)
         if record.spectrum is not None and int(record.spectrum["count"]):
             part.load_state_dict(record.spectrum)
             whole.merge(part)
@@ -264,13 +281,10 @@ def _ndb(
     tools: Instruments, real: Sequence[ClipRecord], fake: Sequence[ClipRecord], insisted: bool, seed: int
 ) -> list[dict[str, Any]]:
     assert tools.embedding is not None
-    bins = min(_BINS, min(len(real), len(fake)) // _PER_BIN)
+    if insisted:
+        check_counts(["ndb"], len(real), len(fake))
+    bins = _bins(len(real), len(fake))
     if bins < 2:
-        if insisted:
-            raise ValueError(
-                f"the number of different bins needs at least {2 * _PER_BIN} clips of each kind, got {len(real)} and "
-                f"{len(fake)}: use more, or leave ndb out of the metrics"
-            )
         return []
     metric = NDB(tools.embedding.name, bins=bins, seed=seed)
     # One vector for each clip, since the windows of a clip are no independent samples.

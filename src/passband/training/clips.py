@@ -13,8 +13,7 @@ from torch import Tensor
 
 from passband._checks import import_extra
 from passband.data import AudioFolder, read_audio
-from passband.data._audio_files import is_ljspeech
-from passband.data._audio_read import SUFFIXES
+from passband.data.listing import AUDIO_SUFFIXES, is_ljspeech
 from passband.training.build import build_audio
 from passband.training.config import RecipeError
 from passband.training.sections import AudioData
@@ -98,6 +97,11 @@ class FolderClips(Clips):
         self.names = output_names([data.names[number] for number in self._numbers])
         self.notes = left_out(data)
 
+    @property
+    def longest(self) -> int:
+        """Samples of the longest clip."""
+        return max(round(self.data.durations[number] * self.data.sample_rate) for number in self._numbers)
+
     def audio(self, number: int) -> Float32[Tensor, " samples"]:
         """See the base class."""
         return self.data.clip(self._numbers[number]).audio
@@ -113,16 +117,34 @@ class FileClips(Clips):
 
     Raises:
         FileNotFoundError: if there is nothing at path.
-        ValueError: if it holds no such file, or the file is of another kind.
+        ValueError: if it holds no such file, or none that can be used, or the file is of another kind. What cannot be
+            used in a folder is left out and noted; a file that was given itself fails when it is read.
 
     """
 
     def __init__(self, path: Path, mel: MelSpectrogram, limit: int | None = None) -> None:
         self.path, self.mel = str(path), mel
-        self._files = _given_files(path)[:limit]
+        self._files = _given_files(path)
         root = path if path.is_dir() else path.parent
+        self.names = [file.relative_to(root).as_posix() for file in self._files]
+        faults = self._faults(limit) if path.is_dir() else {}
+        self._files = [file for number, file in enumerate(self._files) if number not in faults][:limit]
+        if not self._files:
+            raise ValueError(f"none of the files in {self.path!r} can be used: {next(iter(faults.values()))}")
         self.names = output_names([file.relative_to(root).as_posix() for file in self._files])
-        self.notes = self._rate_notes()
+        self.notes = [*_fault_notes(list(faults.values())), *self._rate_notes()]
+
+    def _faults(self, limit: int | None) -> dict[int, str]:
+        """What is wrong with those files that cannot be used, by number, as far as `limit` usable ones."""
+        faults: dict[int, str] = {}
+        for number in range(len(self._files)):
+            if limit is not None and number - len(faults) == limit:
+                break
+            try:
+                self.read(number, self.mel)
+            except (ValueError, OSError) as error:
+                faults[number] = str(error)
+        return faults
 
     def _rate_notes(self) -> list[str]:
         rates = Counter(rate for file in self._files if (rate := _rate(file)) not in (None, self.mel.sample_rate))
@@ -161,7 +183,14 @@ def held_out_clips(data: AudioData, subset: Subset | None = None, limit: int | N
     """
     chosen = subset or _default_subset(data)
     held_out = data.model_copy(update={"subset": chosen, "limit": limit or data.limit, "strict": False})
-    return FolderClips(build_audio(held_out)), chosen
+    clips = FolderClips(build_audio(held_out))
+    if chosen == "all" or data.subset in ("all", chosen):
+        remedy = "train with data.subset=train" if data.subset == "all" else "choose another subset"
+        clips.notes.append(
+            f"Not held out: training (data.subset {data.subset}) saw these clips, or some of them; {remedy} to judge "
+            "by what is new."
+        )
+    return clips, chosen
 
 
 def clips_in(folder: Path, mel: MelSpectrogram, limit: int | None = None) -> FolderClips:
@@ -220,6 +249,13 @@ def left_out(data: AudioFolder) -> list[str]:
     return [f"Left out of the clips: {len(data.skipped)}. {named}{more}."]
 
 
+def _fault_notes(faults: list[str]) -> list[str]:
+    if not faults:
+        return []
+    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return [f"Left out of the clips: {len(faults)}. {'; '.join(faults[:3])}{more}."]
+
+
 def _default_subset(data: AudioData) -> Subset:
     if data.test_share or data.test_files or is_ljspeech(data.path.expanduser()):
         return "test"
@@ -227,7 +263,7 @@ def _default_subset(data: AudioData) -> Subset:
 
 
 def _given_files(path: Path) -> list[Path]:
-    known = (*SUFFIXES, *MEL_SUFFIXES)
+    known = (*AUDIO_SUFFIXES, *MEL_SUFFIXES)
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder of audio: {str(path)!r}; check the path of --input")
     if path.is_file():
@@ -276,13 +312,13 @@ def _array(file: Path) -> Any:
     return tensors[names[0]]
 
 
-def recipe_audio(data: object) -> AudioData:
-    """A recipe's section `data`, where it is audio.
+def recipe_audio(data: object, option: str) -> AudioData:
+    """A recipe's section `data`, where it is audio; the option is what names audio otherwise.
 
     Raises:
         RecipeError: if there is none.
 
     """
     if not isinstance(data, AudioData):
-        raise RecipeError("this network has no recipe that names its audio: give it with --real or --input")
+        raise RecipeError(f"this network has no recipe that names its audio: give a folder of audio with {option}")
     return data

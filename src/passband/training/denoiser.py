@@ -178,8 +178,10 @@ class DenoiserTask(Task):
         """See the base class; audio is written as one file, its spectrograms as the picture."""
         if not isinstance(self.recipe.data, AudioData):
             return super().show(drawn, stem)
-        save_audio(stem.with_suffix(".wav"), drawn.cpu().flatten(), self.recipe.data.sample_rate)
-        spectrograms = build_mel(self.recipe.data).normalized(drawn.cpu().float()).flip(-2)
+        drawn = drawn.cpu().float()
+        # Where it is NaN the file is silent, and the picture says so: a bad sample shall not end the training.
+        save_audio(stem.with_suffix(".wav"), drawn.flatten().nan_to_num(0.0), self.recipe.data.sample_rate)
+        spectrograms = build_mel(self.recipe.data).normalized(drawn).flip(-2)
         return super().show(2 * spectrograms - 1, stem)
 
     def furnish(self, root: Path) -> None:

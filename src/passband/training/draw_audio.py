@@ -78,6 +78,7 @@ class Vocoding:
             chunk_frames=self.chunk_frames,
             batch_size=self.drawing.batch_size,
             device=device,
+            unforced_ok=found.forcing is None,  # as it was restored: without a recorded one on insistence alone
             **sampler_options(self.drawing.settings, found.process),
         )
         return audio[: clip.samples].float().cpu()

@@ -17,9 +17,11 @@ from passband.reports.audio_evaluation import audio_evaluation_report
 from passband.reports.audio_spectra import LongTermComparison, LongTermSets
 from passband.training.audio_metrics import (
     METRICS,
+    N_FFT,
     ClipRecord,
     Instruments,
     audio_entries,
+    check_counts,
     default_metrics,
     instruments,
 )
@@ -30,6 +32,7 @@ from passband.training.draw_audio import Vocoding
 from passband.training.ranks import Ranks
 from passband.training.restore import Restored, restore
 from passband.training.results import OnProgress, evaluation_folder, finished, framed
+from passband.training.sampler import check_schedule
 from passband.training.sections import DiffWaveModel, Settings
 
 _SHOWN = 6
@@ -62,6 +65,13 @@ class AudioEvaluationSettings(Settings):
         for name in metrics or ():
             check_choice("metric of audio", name.partition("=")[0], METRICS)
         return metrics
+
+    @field_validator("schedule")
+    @classmethod
+    def _readable(cls, schedule: str | tuple[float, ...] | None) -> str | tuple[float, ...] | None:
+        if schedule is not None:
+            check_schedule(schedule)
+        return schedule
 
     @model_validator(mode="after")
     def _fits(self) -> "AudioEvaluationSettings":
@@ -126,6 +136,8 @@ class AudioEvaluator:
         report("reading clips", 0, 1)
         tools, (clips, subset) = self._instruments(found), _clips(found, settings)
         report("reading clips", 1, 1)
+        _check_lengths(found, clips)
+        check_counts(settings.metrics or (), len(clips), len(clips) if found.is_vocoder else settings.count)
         real = self._originals(clips, tools, report)
         names = job.draw(out / "samples", clips, ranks, lambda done, total: report("making audio", done, total))
         made = _Made(out / "samples", names, job.suffix, tools.sample_rate)
@@ -274,8 +286,24 @@ def _clips(found: Restored, settings: AudioEvaluationSettings) -> tuple[FolderCl
     assert found.mel is not None
     if settings.real is not None:
         return clips_in(settings.real, found.mel, settings.limit), "all"
-    data = recipe_audio(None if found.recipe is None else found.recipe.data)
+    data = recipe_audio(None if found.recipe is None else found.recipe.data, "--real")
     return held_out_clips(data, settings.subset, settings.limit)
+
+
+def _check_lengths(found: Restored, clips: FolderClips) -> None:
+    """Raise, before audio is made, if there would be nothing to take a long-term spectrum of."""
+    assert found.mel is not None
+    made = clips.longest if found.is_vocoder else found.sample_shape[-1]
+    lengths = {
+        "the longest clip has": (clips.longest, "give longer ones"),
+        "the samples of this network have": (made, "train it on longer crops (data.frames)"),
+    }
+    for what, (samples, remedy) in lengths.items():
+        if samples < N_FFT:
+            raise ValueError(
+                f"an evaluation looks at spectra of {N_FFT} samples, and {what} {samples} "
+                f"({samples / found.mel.sample_rate:.3f} s): {remedy}"
+            )
 
 
 def _clip_facts(records: Sequence[ClipRecord]) -> list[dict[str, Any]]:

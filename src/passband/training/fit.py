@@ -9,13 +9,14 @@ from torch import nn
 
 from passband.data import Augment
 from passband.forcing import SpectralForcing, recorded
-from passband.process import Process
+from passband.process import VP, Process
 from passband.regularization import SpectralRegularizer
 from passband.sampling import time_grid
 from passband.training.build import build_forcing, build_process, build_regularizer, sampling_times
 from passband.training.config import Recipe, RecipeError
 from passband.training.networks import augment_inputs
-from passband.training.records import read_process
+from passband.training.records import read_mel, read_process
+from passband.training.sections import AudioData, build_mel
 
 
 class Parts(NamedTuple):
@@ -59,7 +60,7 @@ def fitting_parts(recipe: Recipe) -> Parts:
 
 
 def check_network(recipe: Recipe, network: nn.Module, process: Process) -> None:
-    """Raise unless the network takes the augmentation labels it is given and was made for the process and the forcing.
+    """Raise unless the network takes the augmentation labels it is given and was made for process, data and forcing.
 
     Raises:
         RecipeError: if it does not.
@@ -67,6 +68,7 @@ def check_network(recipe: Recipe, network: nn.Module, process: Process) -> None:
     """
     _check_augment(recipe, network)
     _check_preconditioning(recipe, process)
+    _check_spectrograms(recipe, network)
     _check_forcing(recipe, network)
 
 
@@ -95,6 +97,39 @@ def _check_preconditioning(recipe: Recipe, process: Process) -> None:
             f"the network at {str(recipe.model.pretrained)!r} was trained with {imported!r}, the recipe has "
             f"{process!r}: set process as {str(file)!r} has it"
         )
+    if isinstance(imported, VP) and isinstance(process, VP) and not _same_levels(imported, process):
+        raise RecipeError(
+            f"the network at {str(recipe.model.pretrained)!r} knows noise by the index in its schedule, of "
+            f"{imported.steps} steps to a noise ratio of {imported.noise_ratio(imported.noise_time):.4g}; the recipe's "
+            f"has {process.steps} to {process.noise_ratio(process.noise_time):.4g}: set process as {str(file)!r} has it"
+        )
+
+
+def _same_levels(a: VP, b: VP) -> bool:
+    times = torch.arange(a.steps, dtype=torch.float64)
+    return a.steps == b.steps and torch.allclose(a.noise_ratio(times), b.noise_ratio(times), rtol=1e-4, atol=0)
+
+
+def _check_spectrograms(recipe: Recipe, network: nn.Module) -> None:
+    """An imported network of audio says which spectrograms it speaks; one without still has a sample rate."""
+    file = (recipe.model.pretrained or Path()) / "mel.json"
+    if recipe.model.pretrained is None or not file.is_file() or not isinstance(recipe.data, AudioData):
+        return
+    imported, given = read_mel(file), build_mel(recipe.data)
+    speaks = not getattr(network, "unconditional", False)
+    names = _SPECTROGRAM if speaks else _SPECTROGRAM[:1]
+    differing = [name for name in names if getattr(imported, name) != getattr(given, name)]
+    if speaks and not differing and not torch.allclose(imported.bank, given.bank):
+        differing = ["f_min, f_max, scale or area_norm"]
+    if differing:
+        raise RecipeError(
+            f"the network at {str(recipe.model.pretrained)!r} was trained on audio that differs from the recipe's in "
+            f"{', '.join(differing)}: set data.sample_rate and data.mel as {str(file)!r} has them, or, to teach it "
+            "others, remove that file"
+        )
+
+
+_SPECTROGRAM = ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels")
 
 
 #: What of a process a network's weights depend on.

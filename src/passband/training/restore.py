@@ -211,6 +211,22 @@ def is_audio(path: str | Path) -> bool:
     return (root / "mel.json").is_file()
 
 
+def is_vocoder(path: str | Path) -> bool:
+    """Whether a folder holds a network of audio that takes spectrograms: a run's, or an imported one.
+
+    Raises:
+        RecipeError: if it holds a recipe that cannot be read.
+
+    """
+    root = Path(path)
+    if not is_audio(root):
+        return False
+    if (root / "recipe.yaml").is_file():
+        return not getattr(RunFolder(root).recipe().model, "unconditional", True)
+    config = root / "config.json"
+    return config.is_file() and not json.loads(config.read_text()).get("unconditional", False)
+
+
 def checkpoint_step(root: Path, step: int | None) -> int:
     """The step of a run's checkpoint: the one asked for, or the newest.
 

@@ -68,6 +68,18 @@ def evaluations(settings: dict[str, Any]) -> int:
     return 2 * steps - 1 if settings["solver"] == "heun" else steps
 
 
+def check_schedule(schedule: Schedule) -> None:
+    """Raise if a schedule is neither `fast` nor `full` nor betas between 0 and 1.
+
+    Raises:
+        ValueError: if it is none of them.
+
+    """
+    betas = _betas(schedule)
+    if betas is not None and not (len(betas) and all(0 < beta < 1 for beta in betas)):
+        raise ValueError(f"betas must lie between 0 and 1, got {list(betas)}")
+
+
 def _betas(schedule: Schedule | None) -> Sequence[float] | None:
     if schedule is None or not isinstance(schedule, str):
         return schedule

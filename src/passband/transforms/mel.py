@@ -199,8 +199,10 @@ class MelSpectrogram(nn.Module):
                 f"use fewer n_mels, a longer n_fft than {n_fft}, or a higher f_min"
             )
         window = torch.hann_window(win_length, dtype=torch.float64)
-        self.register_buffer("window", window / window.square().sum().sqrt(), persistent=False)
-        self.register_buffer("bank", bank, persistent=False)
+        # Not buffers: those of float64 could not move to every device.
+        self._exact = (window / window.square().sum().sqrt(), bank)
+        for name, exact in zip(("window", "bank"), self._exact, strict=True):
+            self.register_buffer(name, exact.float(), persistent=False)
 
     def forward(
         self, audio: Float[Tensor, "*batch samples"], padded: bool = False
@@ -214,6 +216,7 @@ class MelSpectrogram(nn.Module):
 
         Returns:
             (\*batch, n_mels, samples // hop_length + 1), of the samples without the surroundings; in at least float32.
+            An odd n_fft sees one sample less: (samples - 1) // hop_length + 1 frames.
 
         Raises:
             TypeError: if audio is not floating.
@@ -228,6 +231,7 @@ class MelSpectrogram(nn.Module):
                 f"{tuple(audio.shape)}"
             )
         (audio,) = upcast(audio)
+        window, bank = self._constants(audio)
         with no_autocast(audio):
             flat = audio.reshape(-1, audio.shape[-1])
             if not padded:
@@ -237,11 +241,11 @@ class MelSpectrogram(nn.Module):
                 self.n_fft,
                 self.hop_length,
                 self.win_length,
-                self.window.to(flat.dtype),
+                window,
                 center=False,
                 return_complex=True,
             ).abs()
-            mels = torch.einsum("bft,fm->bmt", frames, self.bank.to(frames.dtype))
+            mels = torch.einsum("bft,fm->bmt", frames, bank)
         return mels.reshape(*audio.shape[:-1], *mels.shape[1:])
 
     def normalized(
@@ -254,6 +258,11 @@ class MelSpectrogram(nn.Module):
         """
         decibels = 20.0 * torch.log10(self(audio, padded).clamp(min=_FLOOR)) - _REFERENCE_DB
         return ((decibels + _RANGE_DB) / _RANGE_DB).clamp(0.0, 1.0)
+
+    def _constants(self, audio: Tensor) -> list[Tensor]:
+        """Window and bank, as precise as the audio."""
+        kept = self._exact if audio.dtype == torch.float64 else (self.window, self.bank)
+        return [constant.to(audio.device, audio.dtype) for constant in kept]
 
     def extra_repr(self) -> str:
         """Options, for the text of the module."""

@@ -163,7 +163,12 @@ class AudioData(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> "AudioData":
-        build_mel(self)
+        mel = build_mel(self)
+        if self.length <= mel.margin:  # or the run's own samples would be too short for their spectrograms
+            raise ValueError(
+                f"frames {self.frames} of {mel.hop_length} samples are {self.length}, and must be more than half of "
+                f"mel.n_fft, {mel.margin}: set frames to {mel.margin // mel.hop_length + 1} or more (62 is usual)"
+            )
         return self
 
 
