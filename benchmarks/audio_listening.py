@@ -37,7 +37,7 @@ def main() -> None:
     first = next(iter(vocoders.values())).drawing.found
     assert first.recipe is not None
     assert first.mel is not None
-    clips, _ = held_out_clips(recipe_audio(first.recipe.data))
+    clips, _ = held_out_clips(recipe_audio(first.recipe.data, "a recipe with audio"))
     rate, rows = first.mel.sample_rate, []
     for number in chosen(clips, options.clips, options.seconds, rate):
         name, clip = clips.names[number], clips.read(number, first.mel)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class MissingExtraError(ImportError):
-    """An optional dependency is not installed; the message holds the install command."""
+    """An optional dependency is not installed, or broken; the message holds the install command."""
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
@@ -23,6 +23,11 @@ def import_extra(module: str, extra: str) -> ModuleType:
         raise MissingExtraError(
             f"this needs the package {error.name!r}, which is not installed; "
             f"install it with: pip install 'passband[{extra}]'"
+        ) from error
+    except (ImportError, OSError) as error:  # a library that it needs is missing, or of another version
+        raise MissingExtraError(
+            f"the package {module.partition('.')[0]!r} is installed and cannot be imported ({error}); "
+            f"reinstall it with: pip install --force-reinstall 'passband[{extra}]'"
         ) from error
 
 

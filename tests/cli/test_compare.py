@@ -143,7 +143,7 @@ def test_unknown_options_are_clear_errors(folders, tmp_path: Path, options, erro
 
 def test_missing_and_empty_folders_are_clear_errors(folders, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="found no image"):
+    with pytest.raises(ValueError, match="found neither audio nor images"):
         raise run(folders[0], tmp_path / "empty", "--out", tmp_path / "out").exception
     with pytest.raises(FileNotFoundError, match="nowhere"):
         raise run(tmp_path / "nowhere", folders[1], "--out", tmp_path / "out").exception

@@ -1,6 +1,7 @@
 """`compare` of folders of audio: the numbers it writes are those of a direct computation, and mismatches are errors."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,10 @@ def test_mismatches_are_clear_errors(folders: tuple[Path, Path], tmp_path: Path)
     assert "both folders must hold the same kind" in refused(images, fake, "--out", out)
     assert "holds audio (1 files, such as 'b.wav') and images" in refused(mixed, fake, "--out", out)
     assert "no such" in refused(tmp_path / "missing", tmp_path / "missing", "--out", out)
+    assert f"no such folder or zip: {str(tmp_path / 'missing')!r}" in refused(real, tmp_path / "missing", "--out", out)
+    (tmp_path / "empty").mkdir()
+    assert "found neither audio nor images" in refused(real, tmp_path / "empty", "--out", out)
+    assert "is one file of audio: give the folder" in refused(real, fake / "clip-0.flac", "--out", out)
     assert "--window is for images, and these folders hold audio" in refused(real, fake, "--out", out, "--window", 16)
     assert "--crop is for images" in refused(real, fake, "--out", out, "--crop", "tile")
     assert "--metrics is for audio" in refused(images, images, "--out", out, "--metrics", "lsd")
@@ -179,3 +184,12 @@ def test_folders_of_broken_files_are_an_error(folders: tuple[Path, Path], tmp_pa
     broken.mkdir()
     (broken / "a.wav").write_bytes(b"no audio")
     assert "a.wav" in refused(real, broken, "--out", tmp_path / "out")
+
+
+def test_a_single_pair_has_no_standard_error(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    real, fake = folders
+    (tmp_path / "one").mkdir()
+    shutil.copy(fake / "clip-0.flac", tmp_path / "one")
+    result = run(real, tmp_path / "one", "--out", tmp_path / "out", "--players", 0)
+    assert "8 real and 1 fake clip, 1 pair of one name." in result.output
+    assert "nan" not in result.output

@@ -131,7 +131,7 @@ def test_samples_without_a_spectrogram(passband, unconditional: Path, tmp_path: 
         (["--input", "mel.npy"], "must have the network's 20 bands as rows, got (21, 9)"),
         (["--input", "short.wav"], "has 100 samples, and a spectrogram needs more than 256"),
         (["--input", "broken.wav"], "cannot use the audio file"),
-        ([], "this network has no recipe that names its audio: give it with --real or --input"),
+        ([], "this network has no recipe that names its audio: give a folder of audio with --input"),
         (["--input", "short.wav", "--schedule", "slow"], "a schedule is fast, full, or betas separated by commas"),
         (["--input", "short.wav", "--schedule", "fast", "--steps", 3], "give steps, or a schedule, not both"),
         (["--input", "short.wav", "--seconds", 3], "--seconds: a vocoder's audio is as long as its spectrogram"),
@@ -157,6 +157,7 @@ def test_options_of_other_networks(passband, unconditional: Path, run: Path):
     for folder, options, message in (
         (unconditional, ["--input", "x.wav"], "--input: for vocoders"),
         (unconditional, ["--seconds", 0], "--seconds must be above 0, got 0"),
+        (unconditional, ["--forcing", "linear", "--insist"], "--forcing, --insist: for networks of images"),
         (run, ["--input", "x.wav"], "--input: for networks of audio"),
         (run, ["--schedule", "fast"], "a schedule of betas is for a VP process"),
     ):
@@ -203,3 +204,38 @@ def test_networks_of_images_take_no_options_of_audio(passband, run: Path):
     result = passband("evaluate", run, "--embedding", "mel", "--schedule", "fast")
     assert result.status == 2
     assert "only audio takes it: leave out --schedule, --embedding" in result.err
+
+
+@pytest.mark.bad_input
+def test_evaluate_takes_no_options_of_the_other_kind_of_audio(passband, vocoder: Path, unconditional: Path):
+    for folder, options, message in (
+        (vocoder, ["--count", 3], "--count is of networks that draw samples, and a vocoder speaks clips"),
+        (unconditional, ["--chunk", 1], "--chunk is of vocoders, and this network was trained without spectrograms"),
+    ):
+        result = passband("evaluate", folder, *options)
+        assert result.status == 2
+        assert message in result.err
+
+
+@pytest.mark.bad_input
+def test_files_of_a_folder_that_cannot_be_used_are_left_out(passband, vocoder: Path, voices: Path, tmp_path: Path):
+    np.save(voices / "mel.npy", np.zeros((21, 9), np.float32))
+    save_audio(voices / "a-short.wav", torch.ones(100) / 2, RATE)
+    (voices / "sub" / "low.wav").write_bytes(b"RIFF")
+    out = tmp_path / "out"
+    result = passband("sample", vocoder, "--input", voices, "--count", 1, "--schedule", "fast", "--out", out)
+    assert result.status == 0, result.err
+    assert (
+        "Left out of the clips: 1. 'a-short' in" in result.err
+        or "Left out of the clips: 1. 'a-short.wav' in" in result.err
+    )
+    assert f"1 clip is in {out}; listen:" in result.err
+    assert [file.name for file in out.rglob("*.wav")] == ["low.wav"]
+    result = passband("sample", vocoder, "--input", voices, "--schedule", "fast", "--out", out)
+    assert "Left out of the clips: 3." in result.err
+    assert f"2 clips are in {out}" in result.err
+    for good in ("low.wav", "sub/high.wav"):
+        (voices / good).unlink()
+    result = passband("sample", vocoder, "--input", voices, "--schedule", "fast")
+    assert result.status == 2
+    assert f"none of the files in {str(voices)!r} can be used: " in result.err

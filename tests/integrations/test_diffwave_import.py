@@ -93,6 +93,8 @@ def test_the_reference_network(shared, saved, tmp_path):
     given = (torch.from_numpy(arrays[f"in_{key}"]) for key in ("audio", "t", "spectrogram"))
     out, wanted = model(*given), torch.from_numpy(arrays["out"])
     assert (out.reshape(wanted.shape) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    with pytest.raises(FileExistsError, match="is a folder: give the name of the file"):
+        export_diffwave(tmp_path / "out", tmp_path / "out", replace=True)
     export_diffwave(tmp_path / "out", tmp_path / "again.pt")
     assert equal(torch.load(tmp_path / "again.pt", weights_only=True)["model"], weights)
 

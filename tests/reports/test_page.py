@@ -1,6 +1,7 @@
 """Pages are well-formed, escaped and self-contained; figures say what they are given; reports hold the numbers."""
 
 import base64
+import errno
 import json
 import math
 import re
@@ -155,6 +156,16 @@ def test_a_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.M
         write_page(everything("second"), path)
     assert path.read_text(encoding="utf-8") == render_page(everything("first"))
     assert [entry.name for entry in tmp_path.iterdir()] == ["index.html"]
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"the disk is full .* free some space: '.*index.html'"):
+        write_page(everything("first"), tmp_path / "index.html")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -562,6 +562,8 @@ def test_a_grid_of_audio_compares_its_arms(grid_file: Path, tmp_path: Path):
     [
         (["evaluate.metrics=[kid]"], "evaluate.metrics: unknown metric of audio: got 'kid'"),
         (["evaluate.features=[x]"], "evaluate: unknown key 'features'"),
+        (["evaluate.schedule=fasst"], "evaluate.schedule: a schedule is fast, full, or betas .* got 'fasst'"),
+        (["evaluate.schedule=[0.1,2]"], r"evaluate.schedule: betas must lie between 0 and 1, got \[0.1, 2.0\]"),
         (["paper={source: s, values: {model: {none: {1: {frechet: 1.0}}}}}"], "unknown metric in paper: got 'frechet'"),
     ],
 )

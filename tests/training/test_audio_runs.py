@@ -270,6 +270,7 @@ def test_two_processes_train_what_one_does(voices, tmp_path, two_processes: Call
         ({"model": {"upsample_factors": [31, 1]}}, "upsample_factors"),
         ({"data": {"mel": {**MEL, "f_max": 5000}}}, "half the sample rate, 4000 Hz"),
         ({"sampling": {"noise_schedule": [0.1, 1.5]}}, "noise_schedule"),
+        ({"sampling": {"noise_schedule": []}}, "noise_schedule: give at least one beta"),
         ({"loss": {"distance": "huber"}}, "distance"),
     ],
 )
@@ -285,6 +286,9 @@ def test_audio_and_images_take_their_own_networks(voices):
         make_recipe({**values, "model": unet})
     with pytest.raises(RecipeError, match=r"model.name diffwave and data.name checkerboard do not fit"):
         make_recipe({**values, "data": {"name": "checkerboard"}})
+    images = {"model": unet, "data": {"name": "checkerboard"}, "regularizer": {"losses": [{"name": "stft"}]}}
+    with pytest.raises(RecipeError, match=r"stft is a loss of audio, and data.name is checkerboard"):
+        make_recipe({**values, **images})
     with pytest.raises(RecipeError, match=r"noise_schedule holds betas of a vp process, and process.name is flow"):
         make_recipe({**values, "process": {"name": "flow"}})
 

@@ -1,5 +1,6 @@
 """Reads and writes the checkpoints of DiffWave's published code, which are files of torch.save: weights only."""
 
+import io
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from passband._files import written_whole
+from passband._files import write_file
 from passband.integrations._diffwave_params import (
     FIRST,
     TABLE,
@@ -174,7 +175,9 @@ def export_diffwave(
 
     """
     out = Path(out)
-    if out.is_dir() or (out.exists() and not replace):
+    if out.is_dir():
+        raise FileExistsError(f"{str(out)!r} is a folder: give the name of the file to write")
+    if out.exists() and not replace:
         raise FileExistsError(f"{str(out)!r} is there already: choose another name, or replace it (--replace)")
     recorded: dict[str, Any] = {}
     if not isinstance(source, DiffWave):
@@ -202,9 +205,10 @@ def _write(out: Path, model: DiffWave, params: dict[str, Any], step: int) -> Non
         "params": params,
         "scaler": {},
     }
-    # Through a stream: the archive would else be named after the hidden file.
-    with written_whole(out) as partial, partial.open("xb") as stream:
-        torch.save(content, stream)
+    # Through memory: the archive would else be named after the hidden file, and a full disk be torch's RuntimeError.
+    archive = io.BytesIO()
+    torch.save(content, archive)
+    write_file(out, archive.getvalue())
 
 
 def _imported_folder(folder: str | Path) -> tuple[DiffWave, Process, dict[str, Any], dict[str, Any]]:

@@ -22,7 +22,7 @@ def difference_figures(results: Mapping[str, Any], folder: Path) -> Iterator[Fig
                     after = series.setdefault(f"{entry['steps']:,} step{'s' * (entry['steps'] != 1)}", {})
                     after[entry["arm"]] = (entry["difference"], entry["difference_error"])
             if series:
-                label = f"difference from {baseline} ({facts['better']} is better)"
+                label = f"difference from {baseline} ({'higher' if facts['better'] == 'higher' else 'lower'} is better)"
                 figure = difference_figure(series, x_label=label, title=facts["title"])
                 svg = _written(figure, folder / f"{model}-{facts['metric']}-{number}")
                 where = "" if len(results["grid"]["models"]) == 1 else f" of {model}"
@@ -68,7 +68,7 @@ def step_figures(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
     grid, layout = results["grid"], results["grid"].get("heat_map")
     steps = sorted(grid["steps"])
     for number, (key, facts) in enumerate(results["metrics"].items() if len(steps) > 1 else ()):
-        caption = f"{facts['title']} ({facts['better']} is better) over training: mean and standard error over seeds."
+        caption = f"{facts['title']} ({_better(facts['better'])}) over training: mean and standard error over seeds."
         if layout is None:
             for model in grid["models"]:
                 curves = _model_curves(results, model, key, steps)
@@ -104,3 +104,7 @@ def _model_curves(results: Mapping[str, Any], model: str, key: str, steps: Seque
             errors = [math.nan if e is None or e["standard_error"] is None else e["standard_error"] for e in entries]
             curves[arm] = (means, errors)
     return curves
+
+
+def _better(better: str) -> str:
+    return "nearer to 0 is better" if better == "zero" else f"{better} is better"

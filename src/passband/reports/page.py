@@ -1,11 +1,9 @@
 """One self-contained HTML page out of plain data: no script, no network, light and dark, wide and narrow screens."""
 
-import contextlib
 import os
 import platform
 import shlex
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import torch
 
 from passband import __version__
+from passband._files import written_whole
 from passband.reports._markup import data_uri, escape, render_block
 from passband.reports._stylesheet import CSS
 from passband.reports.blocks import (
@@ -145,17 +144,6 @@ def write_page(page: Page, path: str | os.PathLike[str]) -> Path:
 def write_file(path: str | os.PathLike[str], data: bytes) -> Path:
     """Write a file whole or not at all: beside its place first, then moved there."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes private files; a report is for others to read
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
+    with written_whole(path, synced=False) as partial:
+        partial.write_bytes(data)
     return path

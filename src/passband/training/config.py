@@ -33,6 +33,7 @@ from passband.training.sections import (
     RegularizerSettings,
     SamplingSettings,
     Settings,
+    STFTTerm,
     TrainingSettings,
     UNetModel,
     VPProcess,
@@ -88,6 +89,7 @@ class Recipe(BaseRecipe):
         self._check_guidance()
         self._check_alignment()
         self._check_schedule()
+        self._check_frames()
         _check_parts(self.training)
         return self
 
@@ -167,6 +169,17 @@ class Recipe(BaseRecipe):
                 f"sampling.noise_schedule holds betas of a vp process, and process.name is {self.process.name}: set it "
                 "to null, and sampling.steps instead"
             )
+
+    def _check_frames(self) -> None:
+        """Losses over short-time frames are for audio."""
+        for term in () if self.regularizer is None else self.regularizer.losses:
+            if not isinstance(term, STFTTerm):
+                continue
+            if not isinstance(self.data, AudioData):
+                raise ValueError(
+                    f"regularizer: stft is a loss of audio, and data.name is {self.data.name}: take amplitude, wavelet "
+                    "or another loss of images"
+                )
 
     def _check_alignment(self) -> None:
         if self.alignment is None:

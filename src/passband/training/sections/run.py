@@ -111,7 +111,14 @@ class SamplingSettings(Settings):
     clip: float | None = Field(None, gt=0)
     seed: int = 0
     noise_schedule: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
-        None, min_length=1, description="Betas of a schedule for sampling; they take the place of steps and spacing."
+        None, description="Betas of a schedule for sampling; they take the place of steps and spacing."
     )
     guidance: GuidanceSettings | None = None
     classes: Literal["random", "balanced"] = Field("random", description="Balanced: seed modulo classes.")
+
+    @field_validator("noise_schedule")
+    @classmethod
+    def _some(cls, betas: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if betas is not None and not betas:
+            raise ValueError("give at least one beta, or null to sample by steps")
+        return betas
