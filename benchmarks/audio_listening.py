@@ -7,7 +7,10 @@ The clips are the recipe's test set's longest ones under --seconds; each is spok
 """
 
 import argparse
+import io
 from pathlib import Path
+
+from PIL import Image
 
 from passband.data import save_audio
 from passband.reports import ListeningClip, ListeningRow, listening_page, spectrogram_figure, to_png
@@ -22,6 +25,12 @@ def chosen(clips: FolderClips, count: int, seconds: float, sample_rate: int) -> 
     lengths = {number: len(clips.audio(number)) for number in range(len(clips))}
     fitting = [number for number, length in lengths.items() if length <= seconds * sample_rate]
     return sorted(sorted(fitting, key=lambda number: (-lengths[number], clips.names[number]))[:count])
+
+
+def small(png: bytes) -> Image.Image:
+    """A picture of half the size in 128 colours."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS).quantize(128)
 
 
 def main() -> None:
@@ -45,7 +54,7 @@ def main() -> None:
         for label, audio in heard.items():
             save_audio(options.out / f"{name}-{label.replace(' ', '-')}.flac", audio, rate)
         figure = spectrogram_figure(heard, rate)
-        (options.out / f"{name}.png").write_bytes(to_png(figure))
+        small(to_png(figure)).save(options.out / f"{name}.png", optimize=True)
         rows.append(ListeningRow(name, [ListeningClip(audio, rate) for audio in heard.values()]))
     summary = "Held-out clips, spoken from their mel spectrograms with the same noise by all."
     columns = ["original", *vocoders]

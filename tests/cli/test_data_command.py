@@ -44,7 +44,7 @@ def test_left_out_images_are_named(passband, folder: Path):
         "data", "prepare", folder, folder / "class 1", "--out", "a b.zip", "--resolution", 16, "--workers", 0
     )
     assert result.status == 0
-    assert "2 image(s) could not be used and were left out" in result.err
+    assert "2 file(s) could not be used and were left out" in result.err
     assert f"{folder / 'class 0' / 'bad.png'}: the file is empty (0 bytes)" in result.err
     assert f"{folder / 'class 0' / '2.png'}: image file is truncated" in result.err
     assert "a b.zip: 5 images of 16 x 16, 5 kB\n" in result.out

@@ -94,7 +94,7 @@ def test_left_out_images_are_named(passband, vae: Path, folder: Path):
     (folder / "b" / "1.png").write_bytes(b"")
     result = passband("encode", vae, folder, "--resolution", 16, "--out", "out")
     assert result.status == 0, result.err
-    assert "2 image(s) could not be used and were left out" in result.err
+    assert "2 file(s) could not be used and were left out" in result.err
     assert "  a/0.png: image file is truncated" in result.err
     assert "  b/1.png: the file is empty (0 bytes)" in result.err
     assert "4 latents of 4 x 8 x 8, " in result.out

@@ -146,7 +146,7 @@ def test_a_broken_image_is_named_at_the_end(passband, arguments, photos: Path, t
     path = broken(photos, tmp_path / "broken", size)
     result = passband("train", *arguments, f"data.path={path}")
     assert result.status == 0, result.err
-    told = result.err.index("1 image(s) could not be used and were left out")
+    told = result.err.index("1 file(s) could not be used and were left out")
     assert "broken.png: " in result.err[told:]
     strict = passband("train", *arguments, f"data.path={path}", "name=strict", "--strict")
     assert strict.status == 2
@@ -159,7 +159,7 @@ def test_a_long_list_of_broken_images_is_cut(passband, arguments: list[str], pho
     for i in range(24):
         (path / f"empty-{i:02d}.png").write_bytes(b"")
     result = passband("train", *arguments, f"data.path={path}")
-    assert "25 image(s) could not be used" in result.err
+    assert "25 file(s) could not be used" in result.err
     assert "empty-18.png" in result.err
     assert "empty-19.png" not in result.err
     assert "and 5 more" in result.err

@@ -213,7 +213,7 @@ def test_a_name_is_registered_once(registry):
 
 
 def test_an_unregistered_model_is_not_saved(tmp_path):
-    with pytest.raises(TypeError, match="cannot save a Line: expected a network of one of 'EDMUNet'"):
+    with pytest.raises(TypeError, match="cannot save a Line: expected a network of one of 'DiffWave', 'EDMUNet'"):
         save_model(Line(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
