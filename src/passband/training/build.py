@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Discriminator, TypeAdapter
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from passband._checks import import_extra
 from passband.data import AudioFolder, Checkerboard, HubImages, ImageFolder, ImageSamples, LatentShards, PowerLawFields
 from passband.forcing import SpectralForcing, front_from_config
 from passband.integrations.autoencoder import load_network
-from passband.process import VP, Process, process_from_record
+from passband.process import Process, process_from_record
 from passband.regularization import (
     AmplitudeLoss,
     AmplitudePhaseLoss,
@@ -32,7 +32,6 @@ from passband.regularization import (
     WeightedSum,
     tweedie,
 )
-from passband.sampling import schedule_times
 from passband.training import sections
 from passband.training.batches import Reading
 from passband.training.config import AnyRecipe, Recipe
@@ -42,14 +41,6 @@ from passband.training.sections import ContourFrontSettings
 def build_process(settings: sections.AnyProcess) -> Process:
     """The process that the settings name."""
     return process_from_record(settings.model_dump())
-
-
-def sampling_times(process: Process, settings: sections.SamplingSettings) -> Tensor | None:
-    """The times that a recipe's schedule for sampling names; None where its steps and spacing do."""
-    if settings.noise_schedule is None:
-        return None
-    assert isinstance(process, VP)  # as the recipe sees to
-    return schedule_times(process, settings.noise_schedule)
 
 
 def build_dataset(settings: sections.AnyData, *, images: bool = False) -> Dataset[Any]:

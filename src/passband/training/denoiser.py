@@ -15,7 +15,7 @@ from passband.data import AudioFolder, save_audio
 from passband.sampling import sample
 from passband.training.alignment import AlignedDenoiser, Teachers, build_alignment
 from passband.training.batches import Batch
-from passband.training.build import classes_of, sampling_times
+from passband.training.build import classes_of
 from passband.training.conditioning import Conditioner, sampling_options
 from passband.training.config import Recipe, RecipeError
 from passband.training.decode import AUTOENCODER, LATENTS, LatentDecoder, keep_autoencoder, latent_decoder
@@ -24,6 +24,7 @@ from passband.training.families import family_named
 from passband.training.fit import check_network, fitting_parts
 from passband.training.learner import Learner
 from passband.training.networks import build_network, data_classes
+from passband.training.sampler import sampler_options, sampler_settings
 from passband.training.sections import AudioData, LatentsData, build_mel
 from passband.training.sharding import check_sharding
 from passband.training.spectrograms import ShownClips, vocoder_mel
@@ -156,11 +157,7 @@ class DenoiserTask(Task):
             self.process,
             self.recipe.sample_shape,
             seeds=seeds,
-            steps=settings.steps,
-            solver=settings.solver,
-            spacing=settings.spacing,
-            times=sampling_times(self.process, settings),
-            clip=settings.clip,
+            **sampler_options(sampler_settings(settings, self.process), self.process),
             device=self.accelerator.device,
             **self._given(network, seeds),
         )

@@ -11,11 +11,11 @@ from passband.data import Augment
 from passband.forcing import SpectralForcing, recorded
 from passband.process import VP, Process
 from passband.regularization import SpectralRegularizer
-from passband.sampling import time_grid
-from passband.training.build import build_forcing, build_process, build_regularizer, sampling_times
+from passband.training.build import build_forcing, build_process, build_regularizer
 from passband.training.config import Recipe, RecipeError
 from passband.training.networks import augment_inputs
 from passband.training.records import read_mel, read_process
+from passband.training.sampler import sampler_settings
 from passband.training.sections import AudioData, build_mel
 
 
@@ -52,8 +52,7 @@ def fitting_parts(recipe: Recipe) -> Parts:
             forcing(blank, process.noise_time)
         if recipe.loss.space != "prediction":
             process.loss_gain(process.sample_times(1), recipe.loss.space)
-        if sampling_times(process, recipe.sampling) is None:
-            time_grid(process, recipe.sampling.steps, recipe.sampling.spacing)
+        sampler_settings(recipe.sampling, process)
     except ValueError as error:
         raise RecipeError(f"the recipe's parts do not fit each other: {error}") from error
     return Parts(process, regularizer, forcing)
