@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from passband.forcing import SpectralForcing
-    from passband.integrations import process_from_scheduler
+    from passband.integrations import DiffusersTerm, process_from_scheduler
     from passband.matching import AlignmentLoss, dog, dsm_mask, esm_loss
     from passband.metrics import SpectrumDistance
     from passband.process import EDM, VP, Flow
@@ -29,6 +29,7 @@ __all__ = [
     "EDM",
     "Flow",
     "process_from_scheduler",
+    "DiffusersTerm",
     "AmplitudeLoss",
     "AmplitudePhaseLoss",
     "WaveletLoss",
@@ -50,6 +51,7 @@ _LAZY = {
     "EDM": "passband.process",
     "Flow": "passband.process",
     "process_from_scheduler": "passband.integrations",
+    "DiffusersTerm": "passband.integrations",
     "AmplitudeLoss": "passband.regularization",
     "AmplitudePhaseLoss": "passband.regularization",
     "WaveletLoss": "passband.regularization",

@@ -1,5 +1,25 @@
 """Bridges to other projects: the only place that knows them. Importing it imports none of them."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from passband.integrations.diffusers import process_from_scheduler
 
-__all__ = ["process_from_scheduler"]
+if TYPE_CHECKING:
+    from passband.integrations.diffusers_term import DiffusersTerm
+    from passband.integrations.latent_decoder import latent_decoder
+
+__all__ = ["DiffusersTerm", "latent_decoder", "process_from_scheduler"]
+
+_LAZY = {
+    "DiffusersTerm": "passband.integrations.diffusers_term",
+    "latent_decoder": "passband.integrations.latent_decoder",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'passband.integrations' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

@@ -14,6 +14,7 @@ too).
 from passband.process.base import Level, Prediction, PredictionMix, Process, Time
 from passband.process.edm import EDM
 from passband.process.flow import Flow
+from passband.process.interpolant import Coefficients, Interpolant
 from passband.process.preconditioning import VEPreconditioned, VPPreconditioned
 from passband.process.record import process_from_record, process_record
 from passband.process.schedules import cosine_alphas_cumprod, linear_alphas_cumprod
@@ -22,7 +23,9 @@ from passband.process.vp import VP, RescaledVP
 __all__ = [
     "EDM",
     "VP",
+    "Coefficients",
     "Flow",
+    "Interpolant",
     "Level",
     "Prediction",
     "PredictionMix",

@@ -1,5 +1,6 @@
 """Spectral Regularization: Fourier and wavelet losses on the clean estimate (arXiv:2603.02447)."""
 
+from passband.regularization.decoded import Decode, DecodedLoss
 from passband.regularization.estimate import CleanEstimate, DDIMEstimate, Denoiser, tweedie
 from passband.regularization.focal import FocalFrequencyLoss, focal_frequency_loss
 from passband.regularization.fourier import (
@@ -12,6 +13,7 @@ from passband.regularization.fourier import (
 from passband.regularization.frames import FramedLoss, framed_loss
 from passband.regularization.gate import Gate, NoiseRatioGate
 from passband.regularization.loss import SpectralLoss, WeightedSum
+from passband.regularization.named import Description, as_loss
 from passband.regularization.pixel import PixelLoss, pixel_loss
 from passband.regularization.regularizer import SpectralRegularizer
 from passband.regularization.wavelet import SubbandWeights, WaveletLoss, wavelet_loss
@@ -24,7 +26,10 @@ __all__ = [
     "ConstantWeight",
     "Coupling",
     "DDIMEstimate",
+    "Decode",
+    "DecodedLoss",
     "Denoiser",
+    "Description",
     "EDMWeight",
     "FocalFrequencyLoss",
     "FramedLoss",
@@ -40,6 +45,7 @@ __all__ = [
     "WeightedSum",
     "amplitude_loss",
     "amplitude_phase_loss",
+    "as_loss",
     "focal_frequency_loss",
     "framed_loss",
     "pixel_loss",

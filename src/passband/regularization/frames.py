@@ -125,6 +125,11 @@ class FramedLoss(SpectralLoss):
         """`framed_` and the names of the loss's terms, such as `framed_amplitude`."""
         return "_".join(["framed", *(name for name, _, _ in self.loss.terms())])
 
+    @property
+    def of_difference(self) -> bool:
+        """Whether the framed loss does: frames and windows are linear."""
+        return self.loss.of_difference
+
     def forward(self, estimate: Signal, clean: Signal) -> PerSample:
         """Return [`framed_loss`][passband.regularization.framed_loss]."""
         return framed_loss(estimate, clean, self.loss, self.frame_lengths, self.overlap, self.window)

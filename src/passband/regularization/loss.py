@@ -24,6 +24,11 @@ class SpectralLoss(nn.Module):
 
     """
 
+    @property
+    def of_difference(self) -> bool:
+        """Whether the loss depends on estimate - clean alone, so that a residual is enough to compute it."""
+        return False
+
     def forward(self, estimate: Field, clean: Field) -> PerSample:
         """Return the distance of each estimate from its clean sample, shape (batch,)."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(estimate, clean) -> (batch,)")
@@ -81,6 +86,11 @@ class WeightedSum(SpectralLoss):
         flat = [(weight * inner, term) for weight, loss in losses for _, inner, term in loss.terms()]
         self.weights = [weight for weight, _ in flat]
         self.losses = nn.ModuleList(term for _, term in flat)
+
+    @property
+    def of_difference(self) -> bool:
+        """Whether all of the terms depend on the difference alone."""
+        return all(term.of_difference for _, _, term in self.terms())
 
     def forward(self, estimate: Field, clean: Field) -> PerSample:
         """Return the weighted sum of the terms, shape (batch,)."""

@@ -43,6 +43,11 @@ class PixelLoss(SpectralLoss):
 
     """
 
+    @property
+    def of_difference(self) -> bool:
+        """True."""
+        return True
+
     def forward(self, estimate: Field, clean: Field) -> PerSample:
         """Return [`pixel_loss`][passband.regularization.pixel_loss]."""
         return pixel_loss(estimate, clean)

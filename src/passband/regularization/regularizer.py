@@ -1,13 +1,18 @@
 """The spectral term of a training loss, for any process and prediction."""
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 
-from passband._checks import check_floating, check_same_shape, nearest
+from passband._checks import check_floating, check_same_shape
 from passband.process import Process, Time
 from passband.regularization.estimate import CleanEstimate, Denoiser, tweedie
-from passband.regularization.gate import Gate, NoiseRatioGate
+from passband.regularization.gate import Gate
 from passband.regularization.loss import Field, PerSample, SpectralLoss
-from passband.regularization.weight import ConstantWeight, EDMWeight, Weight
+from passband.regularization.named import Description, as_gate, as_loss, as_weight
+from passband.regularization.residual import clean_pair, per_sample
+from passband.regularization.weight import Weight
 
 
 class SpectralRegularizer(nn.Module):
@@ -17,11 +22,12 @@ class SpectralRegularizer(nn.Module):
     compares that to the clean sample. It has no parameters and adds nothing to a state dict.
 
     Args:
-        loss: a loss of two clean samples, or a weighted sum: `AmplitudeLoss() + 0.1 * WaveletLoss()`.
-        weight: lambda, a number; `"edm"`: EDM's weight of the noise level; or an object such as
-            [`GradientShare`][passband.regularization.GradientShare].
+        loss: a loss of two clean samples, or a weighted sum: `AmplitudeLoss() + 0.1 * WaveletLoss()`; or its name or
+            description in plain values, see [`as_loss`][passband.regularization.as_loss].
+        weight: lambda, a number; `"edm"`: EDM's weight of the noise level (`{"edm": NUMBER}`: times a number);
+            `{"share": NUMBER}` or an object such as [`GradientShare`][passband.regularization.GradientShare].
         gate: w, a function of the noise ratio with values in [0, 1]; a number is the largest noise ratio at which the
-            term counts; default: no gate.
+            term counts (`{"max_ratio": NUMBER, "softness": NUMBER}`: with a soft edge); default: no gate.
         clean_estimate: how the clean estimate comes from the network's output; default: Tweedie's, from one output;
             [`DDIMEstimate`][passband.regularization.DDIMEstimate] takes several.
 
@@ -48,21 +54,19 @@ class SpectralRegularizer(nn.Module):
 
     def __init__(
         self,
-        loss: SpectralLoss,
-        weight: float | str | Weight = 0.01,
-        gate: float | Gate | None = None,
+        loss: SpectralLoss | Description,
+        weight: float | str | Mapping[str, float] | Weight = 0.01,
+        gate: float | Mapping[str, float] | Gate | None = None,
         clean_estimate: CleanEstimate = tweedie,
     ) -> None:
         super().__init__()
-        if not isinstance(loss, SpectralLoss):
-            raise TypeError(f"loss must be a SpectralLoss such as AmplitudeLoss(), got {loss!r}")
         if not callable(clean_estimate):
             raise TypeError(
                 f"clean_estimate must be a function (process, noisy, pred, t, denoiser), got {clean_estimate!r}"
             )
-        self.loss = loss
-        self.weight = _as_weight(weight)
-        self.gate = _as_gate(gate)
+        self.loss = as_loss(loss)
+        self.weight = as_weight(weight)
+        self.gate = as_gate(gate)
         self.clean_estimate = clean_estimate
         self.terms = {}
 
@@ -81,6 +85,7 @@ class SpectralRegularizer(nn.Module):
         clean: Field,
         base_loss: Tensor | None = None,
         denoiser: Denoiser | None = None,
+        sample_weight: Tensor | None = None,
     ) -> Tensor:
         r"""Return the mean over the batch of the weighted term, a scalar to add to the base loss.
 
@@ -93,13 +98,23 @@ class SpectralRegularizer(nn.Module):
             base_loss: the scalar base loss, needed by a weight by gradient share.
             denoiser: the network as a function (x, t) -> prediction, of x_t unscaled and times (batch,) in the
                 process's own unit; called only by a clean estimate of several updates (see `needs_denoiser`).
+            sample_weight: (batch,) factors of the samples, such as the host's SNR weights.
 
         Raises:
             TypeError: if an input is not floating.
             ValueError: if shapes differ, t is out of range, or a denoiser is needed and none is given.
 
         """
-        values = self.per_sample(process, noisy, pred, t, clean=clean, base_loss=base_loss, denoiser=denoiser)
+        values = self.per_sample(
+            process,
+            noisy,
+            pred,
+            t,
+            clean=clean,
+            base_loss=base_loss,
+            denoiser=denoiser,
+            sample_weight=sample_weight,
+        )
         return values.mean()
 
     def per_sample(
@@ -112,23 +127,121 @@ class SpectralRegularizer(nn.Module):
         clean: Field,
         base_loss: Tensor | None = None,
         denoiser: Denoiser | None = None,
+        sample_weight: Tensor | None = None,
     ) -> PerSample:
         """Return the weighted term of each sample, shape (batch,).
 
         The arguments are those of [`forward`][passband.regularization.SpectralRegularizer.forward].
         """
-        if not isinstance(process, Process):
-            raise TypeError(
-                f"process must be a Process such as VP(), got {type(process).__name__}; "
-                "of a diffusers scheduler, pass process_from_scheduler(scheduler)"
-            )
+        _check_process(process)
         check_floating("clean", clean)
         check_floating("pred", pred)
         check_same_shape("clean", clean, "pred", pred)
         estimate = self.clean_estimate(process, noisy, pred, t, denoiser=denoiser)
+        return self._weighted(process, estimate, clean, t, pred, base_loss, sample_weight)
+
+    def of_residual(
+        self,
+        process: Process,
+        pred: Field,
+        target: Field,
+        t: Time,
+        *,
+        clean: Field | None = None,
+        noisy: Field | None = None,
+        base_loss: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        r"""Return the same term from what a host's own loss compares, $\hat{x}_0 - x_0 = -k\, (p - p^*)$.
+
+        Args:
+            process: the process that noised the samples, with the network's prediction.
+            pred: the network's output $p$, (batch, channels, \*spatial).
+            target: what the base loss compares it to, $p^*$, of the same shape: that prediction's target as it is.
+            t: times, a number or (batch,).
+            clean: $x_0$; more exact than `noisy` where both are at hand.
+            noisy: $x_t$, from which and the target $x_0$ follows. Without clean and noisy only a loss of the difference
+                can be computed: wavelets, pixels, frames of these, and sums of these.
+            base_loss: the scalar base loss, needed by a weight by gradient share.
+            sample_weight: (batch,) factors of the samples, such as the host's SNR weights.
+
+        Raises:
+            TypeError: if an input is not floating.
+            ValueError: if shapes differ, t is out of range, the loss needs more than the residual, or the clean
+                estimate takes several updates, which need the noisy samples and the network.
+
+        Example:
+            >>> import torch
+            >>> from passband import Flow, SpectralRegularizer, WaveletLoss
+            >>> process, spectral = Flow(data_at=0), SpectralRegularizer(WaveletLoss("haar"))
+            >>> clean, noise, t = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([0.3, 0.6])
+            >>> target = noise - clean
+            >>> pred = target + 0.1 * torch.randn_like(target)  # the network's output
+            >>> direct = spectral(process, process.add_noise(clean, noise, t), pred, t, clean=clean)
+            >>> torch.allclose(spectral.of_residual(process, pred, target, t), direct, rtol=1e-4)
+            True
+
+        """
+        values = self.per_sample_of_residual(
+            process, pred, target, t, clean=clean, noisy=noisy, base_loss=base_loss, sample_weight=sample_weight
+        )
+        return values.mean()
+
+    def per_sample_of_residual(
+        self,
+        process: Process,
+        pred: Field,
+        target: Field,
+        t: Time,
+        *,
+        clean: Field | None = None,
+        noisy: Field | None = None,
+        base_loss: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> PerSample:
+        """Return the weighted term of each sample, shape (batch,).
+
+        The arguments are those of [`of_residual`][passband.regularization.SpectralRegularizer.of_residual].
+        """
+        _check_process(process)
+        if self.needs_denoiser:
+            raise ValueError(
+                f"{self.clean_estimate!r} calls the network again, which a residual does not allow: call the "
+                "regularizer itself with noisy, pred, clean= and denoiser=, or take clean_estimate=tweedie"
+            )
+        estimate, clean = clean_pair(self.loss, process, pred, target, t, clean, noisy)
+        return self._weighted(process, estimate, clean, t, pred, base_loss, sample_weight)
+
+    def logged(self, prefix: str = "spectral") -> dict[str, float]:
+        """The terms of the last call as numbers, for a tracker: `{"spectral/total": ..., "spectral/amplitude": ...}`.
+
+        Reading them waits for the device, so call it at the steps that are logged only.
+
+        Args:
+            prefix: what stands before the names, with a slash between; empty: nothing.
+
+        """
+        if not self.terms:
+            return {}
+        numbers = torch.stack([value.float() for value in self.terms.values()]).tolist()
+        before = f"{prefix}/" if prefix else ""
+        return {before + name: number for name, number in zip(self.terms, numbers, strict=True)}
+
+    def _weighted(
+        self,
+        process: Process,
+        estimate: Tensor,
+        clean: Tensor,
+        t: Time,
+        pred: Tensor,
+        base_loss: Tensor | None,
+        sample_weight: Tensor | None,
+    ) -> PerSample:
         named = {name: (weight, term(estimate, clean)) for name, weight, term in self.loss.terms()}
         weighted = [weight * values for weight, values in named.values()]
         values = self._gated(sum(weighted[1:], start=weighted[0]), process, t)
+        if sample_weight is not None:
+            values = per_sample("sample_weight", sample_weight, values) * values
         values = self.weight(values, process=process, t=t, pred=pred, base_loss=base_loss)
         self.terms = {name: value.detach().mean() for name, (_, value) in named.items()}
         self.terms["total"] = values.detach().mean()
@@ -150,25 +263,9 @@ class SpectralRegularizer(nn.Module):
         return f"weight={self.weight}, gate={self.gate}, clean_estimate={estimate}"
 
 
-def _as_weight(weight: float | str | Weight) -> Weight:
-    if isinstance(weight, bool) or weight is None:
-        raise TypeError(f"weight must be a number, 'edm' or a weight object, got {weight!r}")
-    if isinstance(weight, int | float):
-        return ConstantWeight(weight)
-    if isinstance(weight, str):
-        if weight != "edm":
-            raise ValueError(f"unknown weight: got {weight!r}{nearest(weight, ['edm'])}; expected a number or 'edm'")
-        return EDMWeight()
-    if isinstance(weight, type):
-        raise TypeError(f"weight must be an object, got the class {weight.__name__}; create it: {weight.__name__}(...)")
-    if not callable(weight):
-        raise TypeError(f"weight must be a number, 'edm' or a weight object, got {weight!r}")
-    return weight
-
-
-def _as_gate(gate: float | Gate | None) -> Gate | None:
-    if isinstance(gate, int | float) and not isinstance(gate, bool):
-        return NoiseRatioGate(gate)
-    if gate is not None and not callable(gate):
-        raise TypeError(f"gate must be the largest noise ratio, a function of the noise ratio, or None, got {gate!r}")
-    return gate
+def _check_process(process: object) -> None:
+    if not isinstance(process, Process):
+        raise TypeError(
+            f"process must be a Process such as VP(), got {type(process).__name__}; "
+            "of a diffusers scheduler, pass process_from_scheduler(scheduler)"
+        )

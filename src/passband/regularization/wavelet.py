@@ -100,6 +100,11 @@ class WaveletLoss(SpectralLoss):
         self.wavelet, self.levels, self.mode, self.stationary = wavelet, levels, mode, stationary
         self.weights = weights
 
+    @property
+    def of_difference(self) -> bool:
+        """True: the transform is linear."""
+        return True
+
     def forward(self, estimate: Field, clean: Field) -> PerSample:
         """Return [`wavelet_loss`][passband.regularization.wavelet_loss]."""
         return wavelet_loss(estimate, clean, self.wavelet, self.levels, self.mode, self.stationary, self.weights)

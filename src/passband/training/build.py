@@ -1,6 +1,5 @@
 """From a recipe's settings to the objects that they name."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
@@ -13,25 +12,7 @@ from passband.data import AudioFolder, Checkerboard, HubImages, ImageFolder, Ima
 from passband.forcing import SpectralForcing, front_from_config
 from passband.integrations.autoencoder import load_network
 from passband.process import Process, process_from_record
-from passband.regularization import (
-    AmplitudeLoss,
-    AmplitudePhaseLoss,
-    CleanEstimate,
-    Coupling,
-    DDIMEstimate,
-    EDMWeight,
-    FocalFrequencyLoss,
-    FramedLoss,
-    GradientShare,
-    NoiseRatioGate,
-    PixelLoss,
-    SpectralLoss,
-    SpectralRegularizer,
-    WaveletLoss,
-    Weight,
-    WeightedSum,
-    tweedie,
-)
+from passband.regularization import CleanEstimate, DDIMEstimate, SpectralRegularizer, tweedie
 from passband.training import sections
 from passband.training.batches import Reading
 from passband.training.config import AnyRecipe, Recipe
@@ -193,45 +174,13 @@ def build_regularizer(settings: sections.RegularizerSettings | None) -> Spectral
     """The spectral term that the settings name, None without."""
     if settings is None:
         return None
-    losses = [(term.scale, _build_loss(term)) for term in settings.losses]
-    alone = len(losses) == 1 and losses[0][0] == 1
-    gate = None if settings.gate is None else NoiseRatioGate(**settings.gate.model_dump())
-    loss = losses[0][1] if alone else WeightedSum(losses)
-    return SpectralRegularizer(
-        loss, _build_weight(settings.weight), gate, _build_clean_estimate(settings.clean_estimate)
-    )
-
-
-def _build_loss(term: sections.Term) -> SpectralLoss:
-    options = term.model_dump(exclude={"name", "scale"})
-    return _LOSSES[term.name](**options)
-
-
-def _build_framed(kind: str, coupling: Coupling, rel: float, **options: Any) -> FramedLoss:
-    return FramedLoss(AmplitudeLoss() if kind == "amplitude" else AmplitudePhaseLoss(coupling, rel), **options)
+    plain = settings.model_dump(exclude={"losses", "clean_estimate"})
+    losses = [term.model_dump() for term in settings.losses]
+    return SpectralRegularizer(losses, clean_estimate=_build_clean_estimate(settings.clean_estimate), **plain)
 
 
 def _build_clean_estimate(estimate: str | sections.DDIMSettings) -> CleanEstimate:
     return DDIMEstimate(estimate.ddim) if isinstance(estimate, sections.DDIMSettings) else tweedie
 
 
-def _build_weight(
-    weight: float | str | sections.EDMWeightSettings | sections.ShareWeightSettings,
-) -> float | str | Weight:
-    if isinstance(weight, sections.EDMWeightSettings):
-        return EDMWeight(weight.edm)
-    if isinstance(weight, sections.ShareWeightSettings):
-        return GradientShare(weight.share)
-    return weight
-
-
 _DATA: TypeAdapter[sections.AnyData] = TypeAdapter(Annotated[sections.AnyData, Discriminator("name")])
-
-_LOSSES: dict[str, Callable[..., SpectralLoss]] = {
-    "amplitude": AmplitudeLoss,
-    "amplitude_phase": AmplitudePhaseLoss,
-    "wavelet": WaveletLoss,
-    "focal_frequency": FocalFrequencyLoss,
-    "pixel": PixelLoss,
-    "stft": _build_framed,
-}
