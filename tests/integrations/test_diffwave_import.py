@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from passband import VP, Flow
-from passband.integrations._import_folder import FILES, MEL_FILE
-from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError
+from passband.integrations.checkpoints.import_folder import FILES, MEL_FILE
+from passband.integrations.checkpoints.plain_pickle import CheckpointFormatError, UnsafeCheckpointError
 from passband.integrations.diffwave import export_diffwave, import_diffwave, read_diffwave
 from passband.models import DiffWave, load_model, save_model
 from passband.process import cosine_alphas_cumprod, linear_alphas_cumprod, process_from_record

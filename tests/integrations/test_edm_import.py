@@ -22,7 +22,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passband.integrations._import_folder import FILES
+from passband.integrations.checkpoints.import_folder import FILES
 from passband.integrations.edm import (
     CheckpointFormatError,
     UnsafeCheckpointError,
@@ -355,7 +355,7 @@ class TestHostile:
         assert read_edm(written(pickles.dumps(content))).key == "ema"
 
     def test_too_many_instructions(self, written, monkeypatch):
-        monkeypatch.setattr("passband.integrations._plain_pickle.MAX_INSTRUCTIONS", 100)
+        monkeypatch.setattr("passband.integrations.checkpoints.plain_pickle.MAX_INSTRUCTIONS", 100)
         self.refused(written(b"\x80\x04" + b"N0" * 100 + b"}."), "more than 100 pickle instructions")
 
     def test_one_storage_given_a_thousand_times(self, pickles, network, written):

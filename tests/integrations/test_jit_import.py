@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from passband import Flow, SpectralForcing
-from passband.integrations._import_folder import FILES
-from passband.integrations._jit_shapes import network_config, size_name
-from passband.integrations._plain_pickle import UnsafeCheckpointError
-from passband.integrations._torch_save import read_torch_save
+from passband.integrations.checkpoints.import_folder import FILES
+from passband.integrations.checkpoints.jit_shapes import network_config, size_name
+from passband.integrations.checkpoints.plain_pickle import UnsafeCheckpointError
+from passband.integrations.checkpoints.torch_save import read_torch_save
 from passband.integrations.jit import (
     CheckpointFormatError,
     Choices,

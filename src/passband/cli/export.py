@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from passband.cli.console import console
-from passband.integrations._import_folder import MEL_FILE
+from passband.integrations.checkpoints.import_folder import MEL_FILE
 from passband.integrations.diffwave import Exported, export_diffwave
 from passband.models import DiffWave
 from passband.training.restore import restore

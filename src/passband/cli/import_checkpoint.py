@@ -12,8 +12,8 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from passband.cli.console import console
-from passband.integrations._download import is_url
-from passband.integrations._jit_shapes import size_name
+from passband.integrations.checkpoints.download import is_url
+from passband.integrations.checkpoints.jit_shapes import size_name
 from passband.integrations.diffwave import Imported as ImportedDiffWave
 from passband.integrations.diffwave import import_diffwave
 from passband.integrations.edm import Imported, import_edm

@@ -22,7 +22,7 @@ class _Support(NamedTuple):
     untied_by: tuple[str, ...] = ()
 
 
-def process_from_scheduler(scheduler: Any) -> Process:
+def process_from_scheduler(scheduler: Any, prediction: Prediction | None = None) -> Process:
     r"""Build the process of a diffusers scheduler: its noise levels, prediction, timesteps and input scaling.
 
     | schedulers | process | noisy sample | prediction types |
@@ -48,6 +48,8 @@ def process_from_scheduler(scheduler: Any) -> Process:
 
     Args:
         scheduler: a scheduler object (of a pipeline: its `scheduler`).
+        prediction: what the network's output is, by our names, where the scheduler's config does not say it, such as
+            `sample` where a script preconditions the output; default: the scheduler's.
 
     Returns:
         A process whose `add_noise`, `scale_input` and `clean_estimate` equal what the scheduler does at each of its
@@ -66,7 +68,8 @@ def process_from_scheduler(scheduler: Any) -> Process:
 
     """  # noqa: E501  (table rows)
     name, support = _support(scheduler)
-    prediction = _prediction(name, scheduler.config, support)
+    if prediction is None:
+        prediction = _prediction(name, scheduler.config, support)
     for option in support.untied_by:
         _check_tied(name, scheduler.config, option)
     return support.build(scheduler, prediction)

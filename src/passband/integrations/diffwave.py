@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from passband._files import write_file
-from passband.integrations._diffwave_params import (
+from passband.integrations.checkpoints.diffwave_params import (
     FIRST,
     TABLE,
     exported_params,
@@ -20,7 +20,7 @@ from passband.integrations._diffwave_params import (
     plain_params,
     process_record,
 )
-from passband.integrations._import_folder import (
+from passband.integrations.checkpoints.import_folder import (
     MEL_FILE,
     Progress,
     called,
@@ -29,8 +29,8 @@ from passband.integrations._import_folder import (
     file_hash,
     write_import,
 )
-from passband.integrations._plain_pickle import CheckpointFormatError, shown
-from passband.integrations._torch_save import network_tensors, read_torch_save
+from passband.integrations.checkpoints.plain_pickle import CheckpointFormatError, shown
+from passband.integrations.checkpoints.torch_save import network_tensors, read_torch_save
 from passband.models import DiffWave, load_model
 from passband.process import VP, Process, process_from_record
 

@@ -1,6 +1,6 @@
 """Reads the checkpoints of NVLabs' EDM, which are pickles, without running anything in them.
 
-The pickle is followed by `_plain_pickle` with the closed list of names of `_plain_objects`; its objects become records,
+The pickle is followed by `checkpoints.plain_pickle` with the closed list of names of `checkpoints.plain_objects`; its objects become records,
 whose attributes hold the tensors and the arguments with which the network was made.
 """
 
@@ -11,10 +11,29 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from passband.integrations._edm_records import choose, constructor_arguments, inner, process_arguments, tensors
-from passband.integrations._import_folder import OTHERS, Progress, called, check_file, fetched, file_hash, write_import
-from passband.integrations._plain_objects import Objects
-from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError, load_plain, shown
+from passband.integrations.checkpoints.edm_records import (
+    choose,
+    constructor_arguments,
+    inner,
+    process_arguments,
+    tensors,
+)
+from passband.integrations.checkpoints.import_folder import (
+    OTHERS,
+    Progress,
+    called,
+    check_file,
+    fetched,
+    file_hash,
+    write_import,
+)
+from passband.integrations.checkpoints.plain_objects import Objects
+from passband.integrations.checkpoints.plain_pickle import (
+    CheckpointFormatError,
+    UnsafeCheckpointError,
+    load_plain,
+    shown,
+)
 from passband.models import EDMUNet
 
 __all__ = ["CheckpointFormatError", "EDMCheckpoint", "Imported", "UnsafeCheckpointError", "import_edm", "read_edm"]

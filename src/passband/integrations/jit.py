@@ -9,10 +9,22 @@ import torch
 from torch import Tensor
 
 from passband._checks import check_choice, nearest
-from passband.integrations._import_folder import Progress, called, check_file, fetched, file_hash, write_import
-from passband.integrations._jit_shapes import forcing_config, network_config, network_state, process_arguments
-from passband.integrations._plain_pickle import CheckpointFormatError, shown
-from passband.integrations._torch_save import read_torch_save
+from passband.integrations.checkpoints.import_folder import (
+    Progress,
+    called,
+    check_file,
+    fetched,
+    file_hash,
+    write_import,
+)
+from passband.integrations.checkpoints.jit_shapes import (
+    forcing_config,
+    network_config,
+    network_state,
+    process_arguments,
+)
+from passband.integrations.checkpoints.plain_pickle import CheckpointFormatError, shown
+from passband.integrations.checkpoints.torch_save import read_torch_save
 from passband.models import JiT
 
 #: The weights in a checkpoint, and the entries that hold them; the first that is there is taken.

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from passband._checks import nearest
-from passband.integrations._plain_objects import Array, Record
-from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError, shown
+from passband.integrations.checkpoints.plain_objects import Array, Record
+from passband.integrations.checkpoints.plain_pickle import CheckpointFormatError, UnsafeCheckpointError, shown
 from passband.process import EDM, VEPreconditioned, VPPreconditioned
 
 #: Where the network is, the averaged one first.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from passband.integrations._plain_pickle import (
+from passband.integrations.checkpoints.plain_pickle import (
     Admitted,
     CheckpointFormatError,
     Names,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from passband.integrations._plain_pickle import CheckpointFormatError, shown
+from passband.integrations.checkpoints.plain_pickle import CheckpointFormatError, shown
 from passband.models import DiffWave
 from passband.process import VP, linear_alphas_cumprod
 from passband.sampling import FAST_SCHEDULE, schedule_times

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from passband.integrations._import_folder import OTHERS
-from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError, shown
+from passband.integrations.checkpoints.import_folder import OTHERS
+from passband.integrations.checkpoints.plain_pickle import CheckpointFormatError, UnsafeCheckpointError, shown
 
 #: A class that is admitted, under its own name or under the one that the file gives it.
 Safe = Callable[..., Any] | tuple[Callable[..., Any], str]

@@ -12,8 +12,8 @@ from typing import Any
 from passband import __version__
 from passband._checks import import_extra
 from passband._files import replace_folder, write_file
-from passband.integrations._download import downloaded, is_url
-from passband.integrations._plain_pickle import CheckpointFormatError, UnsafeCheckpointError
+from passband.integrations.checkpoints.download import downloaded, is_url
+from passband.integrations.checkpoints.plain_pickle import CheckpointFormatError, UnsafeCheckpointError
 from passband.models import Saveable, save_model
 
 #: Names of the files of an imported checkpoint.

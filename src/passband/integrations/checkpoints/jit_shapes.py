@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from passband.forcing import SpectralForcing
-from passband.integrations._plain_pickle import CheckpointFormatError, shown
-from passband.integrations._torch_save import network_tensors
+from passband.integrations.checkpoints.plain_pickle import CheckpointFormatError, shown
+from passband.integrations.checkpoints.torch_save import network_tensors
 from passband.models import JIT_SIZES
 from passband.process import Flow
 

@@ -1,0 +1,1 @@
+"""Reading other projects' checkpoint files without running them, and writing what they hold as folders."""
