@@ -1,11 +1,12 @@
-"""What the drop-ins for trainers share: a regularizer from plain values, masked residuals, factors of samples."""
+"""What the drop-ins for trainers share: a regularizer from plain values, masks, factors of samples, frames."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from passband.regularization import SpectralRegularizer
+from passband._numerics import upcast
+from passband.regularization import SpectralLoss, SpectralRegularizer
 
 
 def as_regularizer(regularizer: SpectralRegularizer | Mapping[str, Any]) -> SpectralRegularizer:
@@ -20,11 +21,15 @@ def as_regularizer(regularizer: SpectralRegularizer | Mapping[str, Any]) -> Spec
     )
 
 
-def masked(pred: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-    """The prediction where the mask is 1, the target where it is 0: there the residual, and its gradient, is 0."""
+def masked_target(pred: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    """The target where the mask is 1, the prediction itself where it is 0: the residual times the mask.
+
+    The prediction stays the tensor that the base loss was made of, which a weight by gradient share needs.
+    """
     if mask is None:
-        return pred
-    return target.to(pred.dtype) + mask.to(pred.device, pred.dtype) * (pred - target)
+        return target
+    pred, target = upcast(pred, target)
+    return target + (1 - mask.to(pred.device, pred.dtype)) * (pred - target)
 
 
 def factors(*weights: Tensor | None) -> Tensor | None:
@@ -40,3 +45,41 @@ def factors(*weights: Tensor | None) -> Tensor | None:
 def as_shaped(clean: Tensor, pred: Tensor) -> Tensor:
     """The clean sample without the single-frame axis that some caches keep and the prediction has lost."""
     return clean.squeeze(2) if clean.ndim == pred.ndim + 1 and clean.shape[2] == 1 else clean
+
+
+def by_frames(regularizer: SpectralRegularizer, per_frame: bool) -> SpectralRegularizer:
+    """The same regularizer, whose loss takes a video's frames apart: all, or a single one, which is an image."""
+    loss = FramesLoss(regularizer.loss, per_frame)
+    return SpectralRegularizer(loss, regularizer.weight, regularizer.gate, regularizer.clean_estimate)
+
+
+class FramesLoss(SpectralLoss):
+    """The mean of a loss over the frames of (batch, channels, frames, height, width); of images, the loss.
+
+    Args:
+        loss: a loss.
+        per_frame: take frames apart; otherwise several frames are one volume.
+
+    """
+
+    def __init__(self, loss: SpectralLoss, per_frame: bool) -> None:
+        super().__init__()
+        self.loss, self.per_frame = loss, per_frame
+
+    def forward(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        """Return the loss of each sample, (batch,)."""
+        if estimate.ndim == 5 and (self.per_frame or estimate.shape[2] == 1):
+            frames: Tensor = self.loss(*(field.transpose(1, 2).flatten(0, 1) for field in (estimate, clean)))
+            return frames.reshape(len(estimate), -1).mean(1)
+        whole: Tensor = self.loss(estimate, clean)
+        return whole
+
+    def terms(self) -> Iterator[tuple[str, float, SpectralLoss]]:
+        """The inner loss's terms, each by frames."""
+        for name, weight, term in self.loss.terms():
+            yield name, weight, FramesLoss(term, self.per_frame)
+
+    @property
+    def of_difference(self) -> bool:
+        """As the inner loss."""
+        return self.loss.of_difference
