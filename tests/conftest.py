@@ -1,8 +1,9 @@
 """What every test has: run-time shape checks, few threads, repeatable hypothesis runs, the shared data."""
 
+import importlib.util
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -28,6 +29,24 @@ def shared() -> Path:
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
         pytest.skip("the shared data folder is not beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of tiny diffusers pipelines: "ddpm", "dit", "sd", "sdxl", "sd3", "flux"; not to be changed."""
+    spec = importlib.util.spec_from_file_location("tiny_pipelines", ROOT / "tests" / "tiny_pipelines.py")
+    assert spec is not None
+    assert spec.loader is not None
+    builder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(builder)
+    saved: dict[str, Path] = {}
+
+    def folder(kind: str) -> Path:
+        if kind not in saved:
+            saved[kind] = builder.build(kind, tmp_path_factory.mktemp("pipelines") / kind)
+        return saved[kind]
+
     return folder
 
 
