@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 from passband.integrations.diffusers import process_from_scheduler
 
 if TYPE_CHECKING:
+    from passband.integrations._recorded import Recorded
     from passband.integrations.diffusers_term import DiffusersTerm
-    from passband.integrations.latent_decoder import latent_decoder
+    from passband.integrations.vae_decoder import latent_decoder
 
-__all__ = ["DiffusersTerm", "latent_decoder", "process_from_scheduler"]
+__all__ = ["DiffusersTerm", "Recorded", "latent_decoder", "process_from_scheduler"]
 
 _LAZY = {
     "DiffusersTerm": "passband.integrations.diffusers_term",
-    "latent_decoder": "passband.integrations.latent_decoder",
+    "Recorded": "passband.integrations._recorded",
+    "latent_decoder": "passband.integrations.vae_decoder",
 }
 
 

@@ -77,6 +77,6 @@ def _deciding(scheduler: Any) -> tuple[tuple[object, ...], Tensor | None]:
     if isinstance(scheduler, Process):
         return (scheduler.prediction,), None
     config = getattr(scheduler, "config", None)
-    if not hasattr(config, "get"):
+    if config is None or not hasattr(config, "get"):
         return (), None  # no scheduler: the building of its process says so
     return tuple(config.get(name) for name in _DECIDING), getattr(scheduler, "alphas_cumprod", None)

@@ -1,5 +1,7 @@
 """Whether what a host holds fits together: a target that was made for another prediction, or rewritten."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -84,15 +86,15 @@ def _rms(x: Tensor) -> Tensor:
 def _tolerance(*tensors: Tensor | None) -> float:
     # Hosts take 1 - alphas_cumprod in the samples' own dtype, and then its square root.
     coarsest = max(torch.finfo(x.dtype).eps for x in tensors if x is not None)
-    return max(_TOLERANCE, 1.2 * coarsest**0.5)
+    return max(_TOLERANCE, 1.2 * math.sqrt(coarsest))
 
 
 def _wrong_target(process: Process, gap: float) -> str:
     return (
         f"target is not that of a {process.prediction!r} prediction of these samples at these times: it is off by "
-        f"{gap:.0%} (RMS). If DREAM (--dream_training) rewrote it, leave the term out, as it has no noise level then; if "
-        "the network predicts something else, say it with prediction=, e.g. prediction='v_prediction'; otherwise pass "
-        "the clean samples, noise and times that the target was made of (latents: scaled as the network sees them)"
+        f"{gap:.0%} (RMS). If DREAM (--dream_training) rewrote it, leave the term out, as t is no noise level then; if "
+        "the network predicts something else, say it with prediction=, e.g. prediction='v_prediction'; otherwise "
+        "pass the clean samples, noise and times that the target was made of (latents: scaled as the network sees them)"
     )
 
 
