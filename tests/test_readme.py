@@ -1,8 +1,6 @@
-"""The README's promises: its three lines run as written, its files are there, and the example runs."""
+"""The README's lines, run as written, give the numbers that they should. (That all blocks run: tests/docs.)"""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,6 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 import passband
-from passband.data import save_image
 from passband.forcing import attached
 from passband.matching import esm_loss
 from passband.models import EDMUNet
@@ -72,26 +69,3 @@ def test_the_one_line_forces_a_denoiser() -> None:
     names = {"passband": passband, "process": passband.Flow(data_at=1), "model": EDMUNet(16, 1, model_channels=8)}
     exec(FORCING, names)
     assert attached(names["model"]) is not None
-
-
-def test_every_file_that_the_readme_links_to_exists() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_the_example_runs(tmp_path: Path) -> None:
-    for number in range(2):
-        save_image(torch.rand(3, 32, 32) * 2 - 1, tmp_path / f"{number}.png")
-    done = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "examples" / "diffusers_loop.py"), str(tmp_path)),
-            *("--steps", "2", "--resolution", "16", "--batch-size", "2", "--save", str(tmp_path / "model")),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"step 2  loss \d+\.\d+  spectral \d+\.\d+", done.stdout)
-    assert (tmp_path / "model" / "config.json").is_file()
