@@ -11,5 +11,8 @@ BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTA
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    content = BLOCK.sub(lambda m: convert(html.unescape(m[1]).strip(), display="block"), content)
+    # In a box of its own, which scrolls where the formula is wider than the page.
+    content = BLOCK.sub(
+        lambda m: f'<div class="formula">{convert(html.unescape(m[1]).strip(), display="block")}</div>', content
+    )
     return INLINE.sub(lambda m: convert(html.unescape(m[1]).strip()), content)

@@ -12,6 +12,7 @@ from passband.cli.demo import demo
 from passband.cli.encode import encode
 from passband.cli.evaluate import evaluate
 from passband.cli.export import app as export_app
+from passband.cli.finetune import finetune
 from passband.cli.generate import generate
 from passband.cli.grid import grid
 from passband.cli.import_checkpoint import app as import_app
@@ -47,6 +48,7 @@ def options(
 
 app.command("demo")(demo)
 app.command("train")(train)
+app.command("finetune")(finetune)
 app.command("sample")(sample)
 app.command("inspect")(inspect)
 app.command("encode")(encode)

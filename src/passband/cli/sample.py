@@ -8,8 +8,11 @@ from rich.progress import Progress
 
 from passband.cli.console import console
 from passband.cli.sample_audio import sample_audio
+from passband.cli.sample_finetuned import refuse, sample_finetuned
+from passband.cli.stages import interruptible
 from passband.sampling import SOLVERS
 from passband.training.draw import Drawing
+from passband.training.finetune_draw import PipelineDrawing, is_finetuned, restore_pipeline
 from passband.training.ranks import Ranks
 from passband.training.restore import Restored, guided, restore
 
@@ -20,7 +23,11 @@ def sample(
     ],
     count: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of samples; of a vocoder, of clips at most.", show_default="64, of audio 8"),
+        typer.Option(
+            min=1,
+            help="Number of samples; of a vocoder, of clips at most.",
+            show_default="64; audio, pipelines 8",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first sample; sample i has seed + i.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps; default: the recipe's.")] = None,
@@ -53,6 +60,10 @@ def sample(
     checkpoint: Annotated[int | None, typer.Option(help="Step of the checkpoint; default: the newest.")] = None,
     weights: Annotated[str, typer.Option(help="ema, another average (ema2), or last: those of the last step.")] = "ema",
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; default: the recipe's.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a finetuned pipeline; several are taken in turns; default: the recipe's, or captions."),
+    ] = None,
     forcing: Annotated[
         str, typer.Option(help="Spectral Forcing: recorded (as it was trained), none, or linear (the published one).")
     ] = "recorded",
@@ -69,6 +80,21 @@ def sample(
     """
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the samples")
+    if is_finetuned(run):
+        others = {"--solver": solver, "--schedule": schedule, "--input": input_, "--chunk": chunk, "--seconds": seconds}
+        others |= {"--forcing": forcing != "recorded", "--insist": insist}
+        refuse(others)
+        restored = restore_pipeline(run, step=checkpoint, weights=weights)
+        with interruptible():
+            sample_finetuned(
+                PipelineDrawing(restored, run, tuple(prompt or ()), steps, guidance, batch_size or 4),
+                Ranks(device),
+                range(seed, seed + (8 if count is None else count)),
+                out,
+            )
+        return
+    if prompt:
+        raise ValueError("--prompt: for the run of a finetuned pipeline, and this is none; leave it out")
     found = guided(restore(run, step=checkpoint, weights=weights, forcing=forcing, insist=insist), guidance)
     if found.is_audio and (forcing != "recorded" or insist):
         raise ValueError("--forcing, --insist: for networks of images, and this is one of audio; leave them out")

@@ -12,6 +12,7 @@ from passband.cli.console import console, report_skipped
 from passband.training import Trainer, TrainingInterrupted, load_recipe
 from passband.training.checkpoint import checkpoints
 from passband.training.config import AnyRecipe, AutoencoderRecipe
+from passband.training.finetune import FinetuneTask
 
 
 def train(
@@ -35,23 +36,40 @@ def train(
         print(settings.to_yaml(), end="")
         return
     folder = out or Path("runs") / settings.name
+    again = ["passband", "train", str(recipe), *(overrides or []), "--out", str(folder), "--resume"]
+    train_run(settings, folder, resume=resume, again=shlex.join([*again, *(["--strict"] if strict else [])]))
+
+
+def train_run(settings: AnyRecipe, folder: Path, *, resume: bool, again: str) -> None:
+    """Train what a recipe names, and say what to do with it.
+
+    Args:
+        settings: the recipe.
+        folder: the run's.
+        resume: continue the run in it.
+        again: the command that continues it.
+
+    """
     trainer = Trainer(settings, folder, resume=resume)
     console.quiet = not trainer.accelerator.is_main_process
     _report_torn(trainer)
     try:
         _train(trainer)
+        done = _next(trainer, folder)
     except TrainingInterrupted as stop:
-        again = ["passband", "train", str(recipe), *(overrides or []), "--out", str(folder), "--resume"]
         how = "" if trainer.accelerator.num_processes == 1 else " (by the same launcher)"
-        console.print(f"\n{stop}; continue with{how}:\n{shlex.join([*again, *(['--strict'] if strict else [])])}")
+        console.print(f"\n{stop}; continue with{how}:\n{again}", markup=False)
         raise typer.Exit(130) from None
     finally:
         report_skipped(trainer.dataset)
         trainer.accelerator.end_training()
-    console.print(f"{folder} is trained to step {trainer.step}; {_next(settings, folder)}")
+    console.print(f"{folder} is trained to step {trainer.step}; {done}", markup=False)
 
 
-def _next(recipe: AnyRecipe, folder: Path) -> str:
+def _next(trainer: Trainer, folder: Path) -> str:
+    recipe = trainer.recipe
+    if isinstance(trainer.task, FinetuneTask):
+        return _result(trainer.task, trainer)
     if isinstance(recipe, AutoencoderRecipe):
         data = recipe.data
         images = f"{data.path} --resolution {'x'.join(map(str, data.size))} --crop {data.crop}"
@@ -61,6 +79,17 @@ def _next(recipe: AnyRecipe, folder: Path) -> str:
             f"{folder} --recipe {folder / 'recipe.yaml'} --out LATENTS"
         )
     return f"draw samples with: passband sample {folder}"
+
+
+def _result(task: FinetuneTask, trainer: Trainer) -> str:
+    """Write what diffusers loads, and say how."""
+    root = trainer.folder.root
+    if trainer.accelerator.is_main_process:
+        task.write_result(root, trainer.averaged)
+    trainer.accelerator.wait_for_everyone()
+    return f"{task.summary(root)}. To sample, passband sample {shlex.quote(str(root))}, or in Python:\n\n" + "\n".join(
+        f"    {line}" for line in task.usage(root)
+    )
 
 
 def _report_torn(trainer: Trainer) -> None:

@@ -1,10 +1,11 @@
-"""Datasets (images, audio, latents, checkerboards, power-law fields) and the order of their samples."""
+"""Datasets (images, captions, audio, latents, checkerboards, power-law fields) and the order of their samples."""
 
 from passband.data._samples import ImageSamples
 from passband.data._sources import Skipped
 from passband.data.audio import AudioFolder
 from passband.data.audio_files import AudioClip, read_audio, save_audio
 from passband.data.augment import Augment
+from passband.data.captions import CaptionedImages
 from passband.data.checkerboard import Checkerboard, checkerboard_patterns, checkerboard_support, checkerboards
 from passband.data.hub import HubImages
 from passband.data.images import ImageFolder, SkippedImage
@@ -18,6 +19,7 @@ __all__ = [
     "AudioClip",
     "AudioFolder",
     "Augment",
+    "CaptionedImages",
     "Checkerboard",
     "HubImages",
     "ImageFolder",

@@ -78,6 +78,10 @@ class DecodedLoss(SpectralLoss):
             estimate, clean = (x.narrow(axis, start, length) for x in (estimate, clean))
         return estimate, clean
 
+    def reseed(self, seed: int) -> None:
+        """Draw the next places from this seed: of a step, so that a resumed training cuts where it would have."""
+        self._places.seed(seed)
+
     def extra_repr(self) -> str:
         """Options, for the text of the module."""
         return f"crop={self.crop}"

@@ -174,7 +174,7 @@ def build_regularizer(settings: sections.RegularizerSettings | None) -> Spectral
     """The spectral term that the settings name, None without."""
     if settings is None:
         return None
-    plain = settings.model_dump(exclude={"losses", "clean_estimate"})
+    plain = settings.model_dump(include={"weight", "gate"})
     losses = [term.model_dump() for term in settings.losses]
     return SpectralRegularizer(losses, clean_estimate=_build_clean_estimate(settings.clean_estimate), **plain)
 

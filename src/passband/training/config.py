@@ -30,6 +30,12 @@ from passband.training.sections import (
     Model,
     ObjectiveSettings,
     OptimizerSettings,
+    PipelineData,
+    PipelineOptimizer,
+    PipelineRegularizer,
+    PipelineSampling,
+    PipelineSettings,
+    PipelineTraining,
     RegularizerSettings,
     SamplingSettings,
     Settings,
@@ -226,14 +232,51 @@ class AutoencoderRecipe(BaseRecipe):
         return self
 
 
+class FinetuneRecipe(BaseRecipe):
+    """One training run that starts from a diffusers pipeline, whole; the process is the pipeline's own."""
+
+    task: Literal["finetune"]
+    pipeline: PipelineSettings
+    data: PipelineData
+    loss: LossSettings = LossSettings()
+    regularizer: PipelineRegularizer | None = None
+    optimizer: PipelineOptimizer = PipelineOptimizer()
+    training: PipelineTraining = PipelineTraining()
+    sampling: PipelineSampling = PipelineSampling()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FinetuneRecipe":
+        if self.training.snapshots is not None:
+            raise ValueError(
+                "training.snapshots are averages to choose from for denoisers that are trained from scratch: set it to "
+                "null, or training.ema to several averages"
+            )
+        if self.training.sharding != "none":
+            raise ValueError("a pipeline is not divided among processes: set training.sharding to none")
+        lora = self.pipeline.lora
+        if lora is not None and lora.base != "fp32" and self.training.precision == "no":
+            raise ValueError(
+                f"pipeline.lora.base {lora.base!r} goes with autocast: set training.precision to bf16 (or fp16), or "
+                "pipeline.lora.base to fp32"
+            )
+        if any(isinstance(term, STFTTerm) for term in (self.regularizer.losses if self.regularizer else ())):
+            raise ValueError("regularizer: stft is a loss of audio: take amplitude, wavelet or another loss of images")
+        _check_parts(self.training)
+        return self
+
+
 def _check_parts(training: TrainingSettings) -> None:
     batch, parts = training.batch_size, training.accumulate
     if batch % parts:
         raise ValueError(f"training.batch_size {batch} must be a multiple of training.accumulate, {parts}")
 
 
-AnyRecipe = Recipe | AutoencoderRecipe
-_TASKS: dict[str, type[Recipe] | type[AutoencoderRecipe]] = {"denoiser": Recipe, "autoencoder": AutoencoderRecipe}
+AnyRecipe = Recipe | AutoencoderRecipe | FinetuneRecipe
+_TASKS: dict[str, type[Recipe] | type[AutoencoderRecipe] | type[FinetuneRecipe]] = {
+    "denoiser": Recipe,
+    "autoencoder": AutoencoderRecipe,
+    "finetune": FinetuneRecipe,
+}
 
 
 def denoiser_recipe(recipe: AnyRecipe, purpose: str) -> Recipe:
@@ -244,11 +287,16 @@ def denoiser_recipe(recipe: AnyRecipe, purpose: str) -> Recipe:
         purpose: what a denoiser is needed for, in words.
 
     Raises:
-        RecipeError: if it is an autoencoder's.
+        RecipeError: if it is an autoencoder's or a pipeline's.
 
     """
     if isinstance(recipe, Recipe):
         return recipe
+    if isinstance(recipe, FinetuneRecipe):
+        raise RecipeError(
+            f"{purpose} needs a denoiser of this library, and {recipe.name!r} trains a diffusers pipeline: draw its "
+            "samples with `passband sample`, or by diffusers from the run's pipeline or lora folder"
+        )
     raise RecipeError(
         f"{purpose} needs a denoiser, and {recipe.name!r} trains an autoencoder: look at one with `passband inspect`, "
         "or write its latents with `passband encode` and train on them"
@@ -286,7 +334,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
 
 
 def make_recipe(values: dict[str, Any], source: str = "the recipe") -> AnyRecipe:
-    """Validate plain values as a recipe of their `task`: `denoiser`, the default, or `autoencoder`.
+    """Validate plain values as a recipe of their `task`: `denoiser`, the default, `autoencoder` or `finetune`.
 
     Raises:
         RecipeError: with one line per fault.
@@ -338,18 +386,31 @@ def read_settings(file: Path, overrides: Sequence[tuple[str, Any]]) -> dict[str,
         RecipeError: if it cannot be read, or is no mapping.
 
     """
-    tree = _read_tree(file, ())
+    return _changed(_read_tree(file, ()), overrides, repr(str(file)))
+
+
+def changed_settings(values: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Plain values with some of them changed, as those of a file are.
+
+    Raises:
+        RecipeError: if a change does not fit.
+
+    """
+    return _changed(OmegaConf.create(values), overrides, "the recipe")
+
+
+def _changed(tree: Any, overrides: Sequence[tuple[str, Any]], where: str) -> dict[str, Any]:
     for key, value in overrides:
         try:
             OmegaConf.update(tree, key, value, merge=False, force_add=True)
         except _UNREADABLE as error:
-            raise RecipeError(f"the override of {key!r} does not fit {str(file)!r}: {_first_line(error)}") from error
+            raise RecipeError(f"the override of {key!r} does not fit {where}: {_first_line(error)}") from error
     try:
         values = OmegaConf.to_container(tree, resolve=True)
     except _UNREADABLE as error:
-        raise RecipeError(f"{str(file)!r} cannot be resolved: {_first_line(error)}") from error
+        raise RecipeError(f"{where} cannot be resolved: {_first_line(error)}") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"a mapping of settings was expected, got a {type(values).__name__} in {str(file)!r}")
+        raise RecipeError(f"a mapping of settings was expected, got a {type(values).__name__} in {where}")
     return {str(key): value for key, value in values.items()}
 
 

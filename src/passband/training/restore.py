@@ -14,7 +14,7 @@ from passband.models import DiffWave, JiT
 from passband.process import VP, Process
 from passband.training.build import build_process
 from passband.training.checkpoint import CheckpointError, checkpoint_folder, checkpoints, torn
-from passband.training.config import AutoencoderRecipe, Recipe, denoiser_recipe, load_recipe
+from passband.training.config import AutoencoderRecipe, FinetuneRecipe, Recipe, denoiser_recipe, load_recipe
 from passband.training.decode import AUTOENCODER, LATENTS, LatentDecoder, latent_decoder
 from passband.training.families import family_named
 from passband.training.networks import data_classes, load_network, network_shape
@@ -222,7 +222,8 @@ def is_vocoder(path: str | Path) -> bool:
     if not is_audio(root):
         return False
     if (root / "recipe.yaml").is_file():
-        return not getattr(RunFolder(root).recipe().model, "unconditional", True)
+        recipe = RunFolder(root).recipe()
+        return isinstance(recipe, Recipe) and not getattr(recipe.model, "unconditional", True)
     config = root / "config.json"
     return config.is_file() and not json.loads(config.read_text()).get("unconditional", False)
 
@@ -241,12 +242,17 @@ def _trained_autoencoder(root: Path, step: int | None, weights: str) -> Autoenco
     """The autoencoder of a run's checkpoint."""
     folder = RunFolder(root)
     recipe = folder.recipe()
+    if isinstance(recipe, FinetuneRecipe):
+        raise ValueError(
+            f"{str(root)!r} is the run of a pipeline's network, and an autoencoder is needed; that of the pipeline is "
+            f"in {str(recipe.pipeline.path / 'vae')!r}, if it has one"
+        )
     if isinstance(recipe, Recipe):
         own = root / AUTOENCODER
         hint = f"; the autoencoder of its latents is in {str(own)!r}" if own.is_dir() else ""
         raise ValueError(f"{str(root)!r} is the run of a denoiser, and an autoencoder is needed{hint}")
     checkpoint = checkpoint_folder(folder.checkpoints, _step(folder.checkpoints, step))
-    place = _weights(checkpoint, "vae", weights)
+    place = weights_folder(checkpoint, "vae", weights)
     try:
         network = load_autoencoder(place)
     except (OSError, ValueError) as error:
@@ -268,7 +274,7 @@ def _found(root: Path, step: int | None, weights: str) -> Restored:
     recipe = denoiser_recipe(folder.recipe(), "drawing samples")
     step = _step(folder.checkpoints, step)
     last = family_named(recipe.model).folder
-    model = _load(_weights(checkpoint_folder(folder.checkpoints, step), last, weights))
+    model = _load(weights_folder(checkpoint_folder(folder.checkpoints, step), last, weights))
     return _restored(root, model, build_process(recipe.process), recipe, step)._replace(weights=weights)
 
 
@@ -281,8 +287,18 @@ def _restored(root: Path, model: nn.Module, process: Process, recipe: Recipe, st
     return Restored(model.eval(), process, recipe.sampling, shape, classes, step, recipe, decode=decode, mel=mel)
 
 
-def _weights(checkpoint: Path, last: str, weights: str) -> Path:
-    """The folder of the weights in a checkpoint, in which those of the last step have a name of their own."""
+def weights_folder(checkpoint: Path, last: str, weights: str) -> Path:
+    """The folder of the weights in a checkpoint, in which those of the last step have a name of their own.
+
+    Args:
+        checkpoint: the checkpoint's folder.
+        last: the folder of the last step's weights in it.
+        weights: `last`, or an average's name.
+
+    Raises:
+        CheckpointError: if there are none of this name.
+
+    """
     averages = sorted(found.name for found in checkpoint.glob("*/") if found.name != last)
     if weights != "last" and weights not in averages:
         raise CheckpointError(

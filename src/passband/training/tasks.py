@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset
 
 from passband.training.autoencoder import AutoencoderTask
-from passband.training.config import AnyRecipe, AutoencoderRecipe, Recipe
+from passband.training.build import build_dataset
+from passband.training.config import AnyRecipe, AutoencoderRecipe, FinetuneRecipe, Recipe
 from passband.training.denoiser import DenoiserTask
+from passband.training.finetune import FinetuneTask
+from passband.training.finetune_parts import build_images
 from passband.training.fit import fitting_parts
 from passband.training.sections import LatentsData
 from passband.training.sharding import check_sharding
@@ -35,6 +38,18 @@ def reads_images(recipe: AnyRecipe) -> bool:
     return recipe.alignment is not None and recipe.alignment.needs_images
 
 
+def build_data(recipe: AnyRecipe) -> Dataset[Any]:
+    """The data set that a recipe's task is trained on.
+
+    Raises:
+        FileNotFoundError, ValueError: if the data cannot be read.
+
+    """
+    if isinstance(recipe, FinetuneRecipe):
+        return build_images(recipe)
+    return build_dataset(recipe.data, images=reads_images(recipe))
+
+
 def build_task(recipe: AnyRecipe, accelerator: "Accelerator", dataset: Dataset[Any]) -> Task:
     """The task that a recipe names.
 
@@ -45,4 +60,6 @@ def build_task(recipe: AnyRecipe, accelerator: "Accelerator", dataset: Dataset[A
     """
     if isinstance(recipe, AutoencoderRecipe):
         return AutoencoderTask(recipe, accelerator, dataset)
+    if isinstance(recipe, FinetuneRecipe):
+        return FinetuneTask(recipe, accelerator, dataset)
     return DenoiserTask(recipe, accelerator, dataset)

@@ -18,7 +18,7 @@ from passband._seeds import seed_for
 from passband.data import AudioFolder, Augment, ImageSamples, SampleOrder
 from passband.training.averages import power_name, profiles
 from passband.training.batches import Batch, batches, check_divides
-from passband.training.build import build_dataset, reading_of
+from passband.training.build import reading_of
 from passband.training.checkpoint import (
     CheckpointError,
     checkpoints,
@@ -37,7 +37,7 @@ from passband.training.launch import launch
 from passband.training.learner import Learner
 from passband.training.run_folder import RunFolder, snapshot_name
 from passband.training.task import Task, Turn
-from passband.training.tasks import build_task, check_task, reads_images
+from passband.training.tasks import build_data, build_task, check_task
 
 
 class Trainer:
@@ -66,7 +66,7 @@ class Trainer:
         check_task(recipe)
         self.accelerator = launch(recipe, self.folder)
         check_divides(recipe.training.batch_size, self.accelerator.num_processes, recipe.training.accumulate)
-        self.dataset: Dataset[Any] = build_dataset(recipe.data, images=reads_images(recipe))
+        self.dataset: Dataset[Any] = build_data(recipe)
         self.task: Task = build_task(recipe, self.accelerator, self.dataset)
         self._sharding = self.task.main.sharding
         self.averages = {

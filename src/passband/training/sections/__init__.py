@@ -27,6 +27,15 @@ from passband.training.sections.data import (
     Side,
     build_mel,
 )
+from passband.training.sections.finetune import (
+    LoRASettings,
+    PipelineData,
+    PipelineOptimizer,
+    PipelineRegularizer,
+    PipelineSampling,
+    PipelineSettings,
+    PipelineTraining,
+)
 from passband.training.sections.forcing import (
     AnyFront,
     ConstantFrontSettings,
@@ -122,6 +131,7 @@ __all__ = [
     "LatentTerm",
     "LatentsData",
     "LinearFrontSettings",
+    "LoRASettings",
     "LossSettings",
     "MelSettings",
     "Model",
@@ -130,6 +140,12 @@ __all__ = [
     "OptimizerSettings",
     "PerceptualSettings",
     "PictureData",
+    "PipelineData",
+    "PipelineOptimizer",
+    "PipelineRegularizer",
+    "PipelineSampling",
+    "PipelineSettings",
+    "PipelineTraining",
     "PixelTerm",
     "PlainTarget",
     "PowerLawData",
