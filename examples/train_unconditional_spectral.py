@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     parts = accelerator.prepare(model, optimizer, train_dataloader, lr_scheduler)
     model, optimizer, train_dataloader, lr_scheduler = parts
     ema_model.to(accelerator.device)
-    spectral = DiffusersTerm("amplitude", weight=0.05, gate=1.0)
+    spectral = DiffusersTerm("amplitude", weight=0.05, gate=10.0)
     for epoch in range(1, args.num_epochs + 1):
         for clean_images in train_dataloader:
             noise = torch.randn_like(clean_images)

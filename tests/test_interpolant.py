@@ -82,3 +82,8 @@ def test_wrong_arguments_are_errors() -> None:
         Interpolant(linear, data_at=2)
     with pytest.raises(ValueError, match="t is outside the range of Interpolant"):
         Interpolant(linear).noise_ratio(1.5)
+
+
+def test_nan_in_nan_out() -> None:
+    found = Interpolant(quarter).time_at(torch.tensor([math.nan, 1.0]))
+    assert found.isnan().tolist() == [True, False]

@@ -74,12 +74,20 @@ def check_pair(name: str, value: object) -> None:
 def check_floating(name: str, x: Tensor) -> None:
     """Raise TypeError unless x is a real floating-point tensor."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}; convert it with torch.as_tensor")
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}; {_tensor_in(x)}")
     if not x.is_floating_point():
         raise TypeError(
             f"{name} must be a real floating-point tensor, got {x.dtype}; convert it with {name}.float() "
             "(images: scale them to [-1, 1] first)"
         )
+
+
+def _tensor_in(x: object) -> str:
+    """How to come from x to a tensor, of what diffusers' networks and encoders return too."""
+    sample = getattr(x, "sample", None)
+    if sample is None:
+        return "convert it with torch.as_tensor"
+    return "pass its .mean or .sample()" if callable(sample) else "pass its .sample"
 
 
 def check_batch(name: str, x: Tensor, dims: Iterable[int] = (1, 2, 3)) -> None:

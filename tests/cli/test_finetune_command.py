@@ -181,6 +181,17 @@ def test_what_is_no_pipeline(passband, barns: Path, tmp_path: Path):
 
 
 @pytest.mark.bad_input
+@pytest.mark.parametrize("inside", ["", "run"])
+def test_a_run_does_not_lie_in_what_it_reads(passband, tiny_pipeline, barns: Path, inside: str):
+    for name, folder in (("pipeline", tiny_pipeline("sd")), ("images", barns)):
+        before = sorted(folder.rglob("*"))
+        result = passband("finetune", tiny_pipeline("sd"), barns, "--out", folder / inside)
+        assert result.status == 2
+        assert f"lies in the folder of the {name}" in result.err
+        assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.bad_input
 def test_adapters_without_peft(passband, tiny_pipeline, barns: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     result = passband("finetune", tiny_pipeline("sd"), barns, "--lora", 2, *QUICK)

@@ -136,9 +136,12 @@ def test_where_the_host_matches_a_prior_prediction_the_term_does():
     term, pred, _, clean = step(trainer_of("flow"), "flow", prior_pred=prior)
     expected = regularizer().of_residual(process_for("flow"), pred, prior, TIMES, clean=clean)
     torch.testing.assert_close(term, expected)
-    kept = trainer_of("flow", config={"train": {"do_prior_divergence": True}})
-    term, _, oracle, clean = step(kept, "flow", prior_pred=prior)
-    torch.testing.assert_close(term.detach(), regularizer()(*oracle, clean=clean), rtol=1e-4, atol=0)
+    unmasked = trainer_of("flow", config={"train": {"inverted_mask_prior": True}})
+    torch.testing.assert_close(step(unmasked, "flow", prior_pred=prior)[0], expected)
+    for option in ("do_prior_divergence", "inverted_mask_prior"):
+        kept = trainer_of("flow", config={"train": {option: True}})
+        term, _, oracle, clean = step(kept, "flow", prior_pred=prior, batch={"mask_tensor": torch.ones(3, 1, 16, 16)})
+        torch.testing.assert_close(term.detach(), regularizer()(*oracle, clean=clean), rtol=1e-4, atol=0)
 
 
 def test_the_jobs_configuration_may_describe_the_term():
@@ -160,10 +163,47 @@ def test_a_prediction_without_gradient_keeps_the_base_loss():
     assert loss == latents.square().mean()
 
 
-@pytest.mark.parametrize("option", ["train_turbo", "do_guidance_loss", "do_differential_guidance", "correct_pred_norm"])
+class CleanModel(OwnTarget):
+    """Predicts the clean latents, and says so."""
+
+    x0_pred = True
+
+    def get_loss_target(self, *args, **named):
+        return named["batch"].latents.detach()
+
+
+class SilentCleanModel(CleanModel):
+    x0_pred = False
+
+
+def test_a_model_that_predicts_clean_latents():
+    assert process_of(CleanModel("flow")).prediction == "sample"
+    shape, process = (3, 4, 16, 16), Flow(0, "sample", time_scale=1000.0)
+    latents, noise = normal(*shape, seed=1), normal(*shape, seed=2)
+    pred = (latents + 0.1 * normal(*shape, seed=3)).requires_grad_()
+    seen = (pred, noise, process.add_noise(latents, noise, TIMES), TIMES, SimpleNamespace(latents=latents))
+    trainer = trainer_of("flow", model=CleanModel)
+    term = trainer.calculate_loss(*seen) - SDTrainer.calculate_loss(trainer, *seen)
+    torch.testing.assert_close(term, regularizer()(process, seen[2], pred, TIMES, clean=latents), rtol=1e-4, atol=0)
+    with pytest.raises(ValueError, match=r"get_loss_target is not the target of Flow\(.*pass the process"):
+        trainer_of("flow", model=SilentCleanModel).calculate_loss(*seen)
+    told = with_term(SDTrainer, regularizer(), process=process)(0, None, {}, sd=SilentCleanModel("flow"))
+    torch.testing.assert_close(told.calculate_loss(*seen) - SDTrainer.calculate_loss(told, *seen), term)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "train_turbo", "do_guidance_loss", "do_differential_guidance", "correct_pred_norm", "match_noise_norm",
+        "do_signal_amplification", "pred_scaler", "target_noise_multiplier",
+    ],
+)  # fmt: skip
 def test_options_that_replace_the_target_are_refused(option):
-    with pytest.raises(ValueError, match=f"train.{option} replaces what the prediction is compared to"):
-        step(trainer_of("flow", config={"train": {option: True}}), "flow")
+    config = {"train": {option: 0.9 if option in {"pred_scaler", "target_noise_multiplier"} else True}}
+    for process in (None, process_for("flow")):
+        trainer = with_term(SDTrainer, regularizer(), process=process)(0, None, config, sd=Model("flow"))
+        with pytest.raises(ValueError, match=f"train.{option} replaces what the prediction is compared to"):
+            step(trainer, "flow")
 
 
 def test_what_it_cannot_know_is_an_error():

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import diffusers
 import pytest
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.models.unets.unet_2d import UNet2DOutput
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 
@@ -335,6 +337,16 @@ def test_what_does_not_fit_is_an_error(changes, message):
     [
         ({"scheduler": object()}, "expected a diffusers scheduler, got object"),
         ({"scheduler": diffusers.LCMScheduler()}, "unsupported scheduler LCMScheduler"),
+        ({"scheduler": diffusers.DDPMScheduler}, "got the class DDPMScheduler: pass an object"),
+        (
+            {"model_pred": UNet2DOutput(torch.ones(4, 2, 8, 8))},
+            r"must be a torch.Tensor, got UNet2DOutput; .* \.sample$",
+        ),
+        (
+            {"clean": DiagonalGaussianDistribution(torch.ones(4, 4, 8, 8))},
+            r"clean must be .*; pass its \.mean or \.sample\(\)",
+        ),
+        ({"sample_weight": 0.5}, "sample_weight must be a torch.Tensor, got float; convert"),
         ({"target": torch.ones(4, 2, 8, 8).long()}, "target must be a real floating-point"),
         ({"sigmas": torch.ones(4).long()}, "sigmas must be a real floating-point"),
     ],

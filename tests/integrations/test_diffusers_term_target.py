@@ -1,5 +1,6 @@
 """A target that is not the scheduler's is noticed on the first call, as far as the given samples tell."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import diffusers
@@ -84,6 +85,23 @@ def test_latents_in_another_scale_are_noticed(prediction):
             continue  # its target holds nothing of them
         with pytest.raises(ValueError, match="scaled as the network sees them"):
             DiffusersTerm(AmplitudeLoss())(scheduler, target, target, T, clean=clean / 0.18215, **given)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction", "velocity"])
+def test_times_in_another_unit_are_noticed_where_the_target_or_the_noisy_samples_tell(prediction):
+    if prediction == "velocity":
+        scheduler, (clean, noise, _) = diffusers.FlowMatchEulerDiscreteScheduler(), fields()
+        sigma = T.reshape(-1, 1, 1, 1) / 1000
+        noisy, target = (1 - sigma) * clean + sigma * noise, noise - clean
+    else:
+        scheduler, clean, noise, noisy, target = made(prediction)
+    for given, seen in (
+        ({"noise": noise}, prediction == "v_prediction"),
+        ({"noisy": noisy}, prediction != "sample"),
+        ({"noise": noise, "noisy": noisy}, True),
+    ):
+        with pytest.raises(ValueError, match="it is off by") if seen else nullcontext():
+            DiffusersTerm(AmplitudeLoss())(scheduler, target, target, T / 1000, clean=clean, **given)
 
 
 def test_input_perturbation_is_noticed_where_the_noisy_samples_are_given():

@@ -127,6 +127,24 @@ def test_removed_the_learner_is_as_it_was():
     assert not learner.model._forward_pre_hooks
 
 
+def test_of_two_terms_either_may_be_removed_first():
+    for first in (0, 1):
+        learner, untouched = DiffWaveLearner(NEW), DiffWaveLearner(NEW)
+        handles = [attach_term(learner, {"loss": name, "weight": 0.1}) for name in ("amplitude", "wavelet")]
+        handles[first].remove()
+        torch.manual_seed(4)
+        left = learner.train_step(features())
+        other = attach_term(untouched, {"loss": ("wavelet", "amplitude")[first], "weight": 0.1})
+        torch.manual_seed(4)
+        assert left == untouched.train_step(features())
+        handles[1 - first].remove()
+        other.remove()
+        torch.manual_seed(4)
+        plain = untouched.train_step(features())
+        torch.manual_seed(4)
+        assert plain == learner.train_step(features())
+
+
 def test_a_weight_by_gradient_share_sees_the_base_loss():
     learner = DiffWaveLearner(NEW)
     attach_term(learner, SpectralRegularizer("wavelet", weight=GradientShare(0.1)))

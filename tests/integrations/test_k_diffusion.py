@@ -237,6 +237,7 @@ def test_a_clean_estimate_of_several_calls_is_an_error():
     [
         (lambda spectral: with_term(Denoiser, AmplitudeLoss()), "must be a SpectralRegularizer"),
         (lambda spectral: with_term(Denoiser(Inner()).state_dict(), spectral), "factory must make a denoiser"),
+        (lambda spectral: with_term(Denoiser(Inner()), spectral), "factory must make .*, got a Denoiser$"),
         (lambda spectral: with_term(lambda inner: inner, spectral)(Inner()), "no denoiser of k-diffusion"),
         (lambda spectral: with_term(with_term(Denoiser, spectral), spectral)(Inner()), "has a term already"),
     ],

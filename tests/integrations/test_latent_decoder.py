@@ -132,6 +132,14 @@ def test_as_the_decode_of_a_loss_in_pixel_space():
     assert not spectral.state_dict()
 
 
+def test_a_vae_that_is_cast_afterwards_is_an_error_that_says_so():
+    vae = make_vae()
+    decode = latent_decoder(vae)
+    vae.to(torch.float64)
+    with pytest.raises(ValueError, match=r"turned to torch\.float64 after latent_decoder\(vae\), which decodes in"):
+        decode(latents())
+
+
 def test_it_pickles_with_its_vae():
     decode = latent_decoder(make_vae(), checkpointing=False)
     z = latents()

@@ -207,6 +207,14 @@ def test_a_weight_by_gradient_share_sees_the_base_loss():
     torch.testing.assert_close(total, unit.detach() * 0.1 * base.norm() / gradient.norm(), rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_target_that_is_no_velocity_is_an_error(dtype):
+    latents, noise = normal(1, 4, 3, 8, 8, seed=1).to(dtype), normal(1, 4, 3, 8, 8, seed=2).to(dtype)
+    for target in (latents, noise, 2 * (noise - latents)):
+        with pytest.raises(ValueError, match="neither noise minus latents nor latents minus noise"):
+            SpectralTerm(regularizer())(arguments(), target, target, 1000 * LEVELS[:1] + 1, latents, noise)
+
+
 def test_a_class_without_the_hook_is_an_error():
     with pytest.raises(TypeError, match="has no call_dit: expected a network trainer class of musubi-tuner"):
         with_term(dict, regularizer())

@@ -403,6 +403,7 @@ def test_a_pickle_opens_without_the_host(monkeypatch):
         ({"base": "training.loss.Missing"}, ValueError, "training.loss has no 'Missing'"),
         ({"base": "EDMLoss"}, ValueError, "expected a dotted path"),
         ({"base": 3}, TypeError, "base must be the host's loss"),
+        ({"base": "passband.integrations.nvlabs.EDMLoss"}, ValueError, "base must be the host's own loss"),
         ({"base": HostEDM(), "P_mean": 1.0}, TypeError, "is an object already"),
         ({"loss": "amplitud"}, ValueError, "did you mean 'amplitude'"),
         ({"loss": AmplitudeLoss()}, TypeError, "must be a plain value"),

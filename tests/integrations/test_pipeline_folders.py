@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import diffusers
@@ -11,6 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import passband._files
+from passband._checks import MissingExtraError
 from passband.integrations.pipelines import PIPELINES, open_pipeline
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -131,11 +133,24 @@ def test_what_is_broken_is_one_clear_error(copy, name):
         open_pipeline(folder)
 
 
+def test_a_library_that_the_pipeline_needs_is_not_installed(tiny_pipeline, monkeypatch):
+    stand_in = type("StableDiffusionPipeline", (), {"_backends": ["torch", "transformers"]})
+    monkeypatch.setattr(diffusers, "StableDiffusionPipeline", stand_in)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtraError, match=r"the package 'transformers'.*pip install 'passband\[integrations\]'"):
+        open_pipeline(tiny_pipeline("sd"))
+
+
 def test_no_folder(tmp_path, tiny_pipeline):
     with pytest.raises(FileNotFoundError, match="expected a diffusers pipeline on this machine"):
         open_pipeline("google/ddpm-cat-256")
     with pytest.raises(FileNotFoundError, match=f"there is one in '{tiny_pipeline('ddpm')}'"):
         open_pipeline(tiny_pipeline("ddpm") / "unet")
+    shutil.copytree(tiny_pipeline("ddpm"), tmp_path / "run" / "pipeline")
+    with pytest.raises(FileNotFoundError, match=f"there is one in '{tmp_path}/run/pipeline'"):
+        open_pipeline(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match=r"config.json' is a file: .*from_single_file\(FILE\)"):
+        open_pipeline(tiny_pipeline("ddpm") / "unet" / "config.json")
 
 
 def test_missing_weights_are_counted(copy):

@@ -122,6 +122,15 @@ def test_the_seed_decides_the_first_weights(tiny_pipeline):
     assert not torch.equal(first[0][0], first[1][0])
 
 
+def test_the_seed_is_no_accelerators(tiny_pipeline, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    pipeline, state = open_pipeline(tiny_pipeline("ddpm")), torch.get_rng_state()
+    pipeline.add_lora(pipeline.network, rank=2, seed=3)
+    assert not seeded
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_layers_by_name(tiny_pipeline):
     pipeline = open_pipeline(tiny_pipeline("sd"))
     network = pipeline.add_lora(pipeline.network, rank=1, targets=["conv1", "ff.net.2"])

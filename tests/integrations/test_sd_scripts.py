@@ -93,6 +93,8 @@ class OldFluxNetworkTrainer(FluxNetworkTrainer):
 
 
 class LuminaNetworkTrainer(FluxNetworkTrainer):
+    """The same timesteps, and the velocity towards the data: the sign alone turns around."""
+
     model_sign = -1
 
 
@@ -115,7 +117,7 @@ class Sd3NetworkTrainer(FluxNetworkTrainer):
 PROCESSES = {
     FluxNetworkTrainer: Flow(0, time_scale=1000.0),
     OldFluxNetworkTrainer: Flow(0, time_scale=1000.0),
-    LuminaNetworkTrainer: Flow(1, time_scale=1000.0),
+    LuminaNetworkTrainer: Flow(0, time_scale=1000.0),
     AnimaNetworkTrainer: Flow(0),
     Sd3NetworkTrainer: Flow(0, "sample", time_scale=1000.0),
 }
@@ -134,7 +136,8 @@ def direct(trainer, process, batch, **given):
     """The term of the clean estimate, from noisy latents in float32."""
     clean = batch["latents"].float().reshape(3, 4, 16, 16)
     noisy = process.add_noise(clean, trainer.noise.float(), trainer.times)
-    return regularizer()(process, noisy, trainer.pred.detach().float(), trainer.times, clean=clean, **given)
+    pred = getattr(trainer, "model_sign", 1) * trainer.pred.detach().float()
+    return regularizer()(process, noisy, pred, trainer.times, clean=clean, **given)
 
 
 def base_of(trainer, batch, scheduler, args):

@@ -3,6 +3,7 @@
 import copy
 import enum
 import math
+import pickle
 
 import pytest
 import torch
@@ -200,6 +201,15 @@ def test_a_compiled_step_gives_the_same_loss(batch):
         torch.manual_seed(1)
         losses.append(step(model, *batch)["loss"])
     torch.testing.assert_close(*losses)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_has_a_path_of_its_own(copied):
+    transport = SpectralTransport(Transport(ModelType.SCORE, GVP()), SpectralRegularizer("amplitude"))
+    again, t = copied(transport), torch.tensor([0.25])
+    again.transport.path_sampler = Linear()
+    assert again.process.level(t) == (0.25, 0.75)
+    assert transport.process.level(t) != again.process.level(t)
 
 
 AGAIN = SpectralRegularizer("amplitude", clean_estimate=DDIMEstimate(2))

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_ten_lines_fine_tune_an_autoencoder(folder, tmp_path):
 def test_three_lines_make_it_dsm(folder, tmp_path):
     start = FINE_TUNING.index("    latent =")
     end = FINE_TUNING.index("    loss.backward()")
-    loop = FINE_TUNING[:start] + MASKING + FINE_TUNING[end:]
+    loop = FINE_TUNING[:start] + indent(MASKING, "    ") + FINE_TUNING[end:]
     loop = loop.replace("for images in", "for step, images in enumerate(").replace("loader:", "loader):")
     seen = []
 

@@ -1,5 +1,6 @@
 """Losses of what latents decode to."""
 
+import copy
 import pickle
 
 import pytest
@@ -81,6 +82,27 @@ def test_serves_a_flow_on_latents() -> None:
     estimate = noisy - t.reshape(-1, 1, 1, 1) * pred
     wanted = AmplitudeLoss()(decoder(estimate), decoder(clean)).mean()
     torch.testing.assert_close(spectral(process, noisy, pred, t, clean=clean), wanted)
+
+
+def test_copies_share_the_decoder() -> None:
+    decoder = Decoder()
+    loss = copy.deepcopy(SpectralRegularizer(DecodedLoss(PixelLoss(), decoder), weight=1.0)).loss
+    x, y = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    before = loss(x, y)
+    decoder.to(torch.float64)
+    with torch.no_grad():
+        decoder.layer.weight.mul_(2)
+    torch.testing.assert_close(loss(x.double(), y.double()), 2 * before.double())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_clean_latents_of_half_precision_are_decoded_in_float32(dtype: torch.dtype) -> None:
+    decoder, clean = Decoder(), torch.randn(2, 4, 8, 8).to(dtype)
+    pred, target, t = torch.randn(2, 4, 8, 8).to(dtype), torch.randn(2, 4, 8, 8).to(dtype), torch.tensor([0.2, 0.8])
+    spectral = SpectralRegularizer(DecodedLoss(AmplitudeLoss(), decoder), weight=1.0)
+    found = spectral.of_residual(Flow(0), pred, target, t, clean=clean)
+    wanted = spectral.of_residual(Flow(0), pred.float(), target.float(), t, clean=clean.float())
+    assert torch.equal(found, wanted)
 
 
 def test_pickles_with_its_decoder() -> None:

@@ -173,6 +173,16 @@ def test_half_precision_predictions_do_not_overflow_the_norm():
     assert (result / values).tolist() == pytest.approx([0.5 * 3e4 / 0.5] * 4, rel=1e-3)
 
 
+def test_gradients_of_means_over_many_half_precision_elements_do_not_underflow():
+    found = []
+    exact = torch.randn(2, 2**21, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.float32, torch.float16):
+        pred = (0.01 * exact).to(dtype).requires_grad_()  # per element the gradient of the mean is 5e-9
+        values = pred.float().abs().mean(1)
+        found.append(call(GradientShare(0.1), values, pred=pred, base_loss=pred.float().square().mean()))
+    torch.testing.assert_close(found[1], found[0], rtol=5e-3, atol=0)
+
+
 def test_no_value_is_looked_at():
     pred = torch.ones(2, device="meta", requires_grad=True)
     result = call(GradientShare(0.5), pred * 2, pred=pred, base_loss=pred.square().mean())

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from passband.data import save_image
 from passband.integrations.pipelines import open_pipeline
 from passband.regularization import DecodedLoss, WaveletLoss
 from passband.sampling import SampleNoise
-from passband.training import RecipeError, RunFolder, Trainer, make_recipe
+from passband.training import NonFiniteLossError, RecipeError, RunFolder, Trainer, make_recipe
 from passband.training.adapters import Adapters
 from passband.training.batches import Batch
 from passband.training.config import FinetuneRecipe
@@ -205,6 +206,37 @@ def test_pixels_compares_what_latents_decode_to(tuned, tmp_path: Path):
     assert isinstance(whole.regularizer.loss, DecodedLoss)
     torch.testing.assert_close(seen["value"].detach(), expected, rtol=1e-4, atol=1e-6)
     assert not any(parameter.requires_grad for parameter in vae.parameters())
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "sd"])
+def test_a_bad_batch_is_kept_as_the_network_saw_it(tuned, tmp_path: Path, kind: str):
+    trainer = Trainer(tuned(kind), tmp_path)
+    next(finetuning(trainer).network.parameters()).data.fill_(float("nan"))
+    with pytest.raises(NonFiniteLossError, match="failed-step-00000001"):
+        trainer.train()
+    found = load_file(tmp_path / "failed-step-00000001" / "batch.safetensors")
+    assert ("images" in found) == (kind == "sd")
+    noisy = finetuning(trainer).process.add_noise(found["clean"], found["noise"], found["t"])
+    assert torch.equal(found["noisy"], noisy)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "call"),
+    [
+        ("ddpm", {}, "pipeline()"),
+        ("dit", {}, "pipeline(class_labels=[0], guidance_scale=1.0)"),  # its null class is not diffusers' 1000
+        ("sd", {}, 'pipeline("A PROMPT")'),
+        ("sd", {"data": {"resolution": [16, 32]}}, 'pipeline("A PROMPT", height=16, width=32)'),
+    ],
+)
+def test_the_last_line_of_usage_draws_what_was_trained(
+    tuned, tmp_path: Path, kind: str, changes: dict[str, Any], call: str
+):
+    task = finetuning(Trainer(tuned(kind, **changes), tmp_path))
+    assert task.usage(tmp_path)[-1] == f'{call}.images[0].save("image.png")'
+    pipeline = DiffusionPipeline.from_pretrained(task.pipeline.folder)
+    image = eval(call, {"pipeline": partial(pipeline, num_inference_steps=2)}).images[0]
+    assert image.size == tuple(reversed(task.recipe.data.size))
 
 
 def test_captions_are_dropped_by_position_for_the_pipelines_own_unconditional(tuned, tmp_path: Path):

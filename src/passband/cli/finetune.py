@@ -58,6 +58,7 @@ def finetune(
         overrides=tuple(overrides or ()),
     )
     settings = request.settings()
+    _check_out(out, pipeline, images)
     if dry_run:
         print(settings.to_yaml(), end="")
         return
@@ -74,3 +75,10 @@ def finetune(
     flags = ["--strict"] if strict else []
     again = ["passband", "finetune", str(pipeline), str(images), *(overrides or []), "--out", str(out)]
     train_run(settings, out, resume=resume, again=shlex.join([*again, *options, "--resume", *flags]))
+
+
+def _check_out(out: Path, pipeline: Path, images: Path) -> None:
+    """Raise ValueError if the run's folder is one of those that it reads, or lies in it."""
+    for name, folder in (("the pipeline", pipeline), ("the images", images)):
+        if folder.resolve() in (out.resolve(), *out.resolve().parents):
+            raise ValueError(f"--out {str(out)!r} lies in the folder of {name}, {str(folder)!r}: choose another")

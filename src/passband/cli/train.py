@@ -87,9 +87,8 @@ def _result(task: FinetuneTask, trainer: Trainer) -> str:
     if trainer.accelerator.is_main_process:
         task.write_result(root, trainer.averaged)
     trainer.accelerator.wait_for_everyone()
-    return f"{task.summary(root)}. To sample, passband sample {shlex.quote(str(root))}, or in Python:\n\n" + "\n".join(
-        f"    {line}" for line in task.usage(root)
-    )
+    lines = "\n".join(f"    {line}" for line in task.usage(root))
+    return f"{task.summary(root)}\nto sample: passband sample {shlex.quote(str(root))}, or in Python:\n\n{lines}"
 
 
 def _report_torn(trainer: Trainer) -> None:

@@ -1,6 +1,7 @@
 """Processes from the paths that a host defines by functions of its own."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -23,17 +24,18 @@ class HostInterpolant(Interpolant):
         data_at: Literal[0, 1],
         sigma_data: float = 0.5,
     ) -> None:
-        def coefficients(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            alpha, sigma, alpha_slope, sigma_slope = (_tensor(value, t) for value in path(t))
-            return alpha, sigma, alpha_slope, sigma_slope
-
         self.of_score = prediction == "score"
         name: Prediction = "epsilon" if prediction == "score" else prediction
-        super().__init__(coefficients, name, data_at=data_at, sigma_data=sigma_data)
+        super().__init__(partial(_coefficients, path), name, data_at=data_at, sigma_data=sigma_data)
 
     def _mix(self, t: Tensor) -> PredictionMix:
         mix = super()._mix(t)
         return PredictionMix(mix.a, -mix.b / self.level(t).sigma) if self.of_score else mix
+
+
+def _coefficients(path: HostPath, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    alpha, sigma, alpha_slope, sigma_slope = (_tensor(value, t) for value in path(t))
+    return alpha, sigma, alpha_slope, sigma_slope
 
 
 def _tensor(value: Tensor | float, t: Tensor) -> Tensor:

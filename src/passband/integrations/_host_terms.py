@@ -21,6 +21,17 @@ def as_regularizer(regularizer: SpectralRegularizer | Mapping[str, Any]) -> Spec
     )
 
 
+def of_one_output(regularizer: SpectralRegularizer | Mapping[str, Any]) -> SpectralRegularizer:
+    """The same, for a host that calls its network once: refuse a clean estimate that calls it again."""
+    found = as_regularizer(regularizer)
+    if found.needs_denoiser:
+        raise ValueError(
+            f"{found.clean_estimate!r} calls the network again, and the host's loss calls it once: leave "
+            "clean_estimate at its default, or write the step yourself and pass denoiser="
+        )
+    return found
+
+
 def masked_target(pred: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
     """The target where the mask is 1, the prediction itself where it is 0: the residual times the mask.
 

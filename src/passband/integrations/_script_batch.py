@@ -57,7 +57,10 @@ def half_of_batch(predictions: int, times: int, chunk: int) -> slice | None:
 
 def taken(name: str, x: Tensor | None, predictions: int, rows: slice | None) -> Tensor | None:
     """Those rows of x, unless it has no more than predictions; the name is for the message."""
-    if x is None or len(x) == predictions:
+    if x is None:
+        return None
+    check_floating(name, x)
+    if len(x) == predictions:
         return x
     if rows is not None and len(x) == 2 * predictions:
         return x[rows]
@@ -72,6 +75,7 @@ def flat_weights(weights: Tensor | None) -> Tensor | None:
     """Weights of the samples, in whatever shape they broadcast, as (batch,)."""
     if weights is None:
         return None
+    check_floating("sample_weight", weights)
     if weights.ndim == 0 or weights.numel() != len(weights):
         raise ValueError(
             f"sample_weight must hold one number per sample, (batch,) or (batch, 1, 1, 1), got shape "

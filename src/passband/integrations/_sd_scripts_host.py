@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from passband.process import VP, Flow, Process
+from passband.process import VP, Flow, Level, Process
 
 
 def process_of(args: Any, noise_scheduler: Any) -> Process:
@@ -49,12 +49,21 @@ def process_of(args: Any, noise_scheduler: Any) -> Process:
 _NO_SIGNAL = 1e-10
 
 
+class _TowardsData(Flow):
+    """The flow whose time is the noise level, of a network that predicts latents minus noise."""
+
+    def slope(self, t: Tensor) -> Level:
+        """That of the path from noise to data."""
+        alpha, sigma = super().slope(t)
+        return Level(-alpha, -sigma)
+
+
 def _flows() -> dict[str, Process]:
     of_noise_level = Flow(0, time_scale=1000.0)
     return {
         "FluxNetworkTrainer": of_noise_level,
         "HunyuanImageNetworkTrainer": of_noise_level,
-        "LuminaNetworkTrainer": Flow(1, time_scale=1000.0),
+        "LuminaNetworkTrainer": _TowardsData(0, time_scale=1000.0),
         "AnimaNetworkTrainer": Flow(0),
         "Sd3NetworkTrainer": Flow(0, "sample", time_scale=1000.0),
     }

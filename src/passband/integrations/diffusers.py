@@ -91,6 +91,8 @@ def _says_nothing_of_forcing(record: logging.LogRecord) -> bool:
 
 
 def _support(scheduler: Any) -> tuple[str, _Support]:
+    if isinstance(scheduler, type):
+        raise TypeError(f"expected a diffusers scheduler, got the class {scheduler.__name__}: pass an object of it")
     if not hasattr(scheduler, "config") or hasattr(scheduler, "scheduler"):
         raise TypeError(
             f"expected a diffusers scheduler, got {type(scheduler).__name__}; of a pipeline, pass pipeline.scheduler"

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from passband._checks import check_choice, check_floating
+from passband.integrations._host_terms import of_one_output
 from passband.integrations._known_schedulers import KnownSchedulers
 from passband.integrations._script_batch import flat_weights, half_of_batch, mean_half, own_times, taken
 from passband.integrations._target_check import check_target
@@ -62,8 +63,8 @@ class DiffusersTerm(nn.Module):
             turns the output into a clean estimate first (`--precondition_outputs`, `--do_edm_style_training`).
 
     Raises:
-        TypeError, ValueError: on an unknown loss, weight, gate or prediction, or a weight or gate beside a
-            SpectralRegularizer.
+        TypeError, ValueError: on an unknown loss, weight, gate or prediction, a weight or gate beside a
+            SpectralRegularizer, or one whose clean estimate calls the network again.
 
     Example:
         >>> import torch
@@ -94,7 +95,7 @@ class DiffusersTerm(nn.Module):
             loss = SpectralRegularizer(loss, weight, gate)
         elif gate is not None or weight != 0.01:
             raise ValueError("a SpectralRegularizer has its own weight and gate: set them there, not here as well")
-        self.regularizer = loss
+        self.regularizer = of_one_output(loss)
         self._schedulers = KnownSchedulers(prediction)
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from passband.integrations._host_terms import as_regularizer
+from passband.integrations._host_terms import of_one_output
 from passband.process import VP
 from passband.regularization import SpectralRegularizer
 
@@ -52,7 +52,7 @@ def attach_term(learner: Any, regularizer: SpectralRegularizer | Mapping[str, An
         >>> handle.remove()
 
     """
-    term = as_regularizer(regularizer)
+    term = of_one_output(regularizer)
     missing = [name for name in ("model", "loss_fn", "params") if not hasattr(learner, name)]
     if missing:
         raise TypeError(f"{type(learner).__name__} has no {missing[0]}: expected a DiffWaveLearner")
@@ -68,24 +68,28 @@ class TermHandle:
         self.process = process_of(learner.params.noise_schedule)
         self._learner, self._base = learner, learner.loss_fn
         self._seen: tuple[Tensor, Tensor] | None = None
+        self._removed = False
         self._hook = learner.model.register_forward_pre_hook(self._record, with_kwargs=True)
         learner.loss_fn = self.loss
 
     def remove(self) -> None:
         """Give the learner its own loss back."""
         self._hook.remove()
-        self._seen = None
-        # Another attachment over this one keeps its place.
+        self._seen, self._removed = None, True
+        # Another attachment over this one keeps its place, and calls through.
         if self._learner.loss_fn == self.loss:
             self._learner.loss_fn = self._base
 
     def loss(self, noise: Tensor, predicted: Tensor) -> Tensor:
         """The learner's loss with the term, in the learner's order of arguments."""
+        if self._removed:
+            base: Tensor = self._base(noise, predicted)
+            return base
         seen, self._seen = self._seen, None
         if seen is None:
             raise RuntimeError("the loss was called without a call of the model before it; see attach_term")
         (noisy, step), pred = seen, predicted.unsqueeze(1)
-        base: Tensor = self._base(noise, pred.squeeze(1))  # of pred, for a weight by gradient share
+        base = self._base(noise, pred.squeeze(1))  # of pred, for a weight by gradient share
         return base + self.spectral.of_residual(
             self.process, pred, noise.unsqueeze(1), step, noisy=noisy.unsqueeze(1), base_loss=base
         )

@@ -1,7 +1,7 @@
 """Reads the checkpoints of NVLabs' EDM, which are pickles, without running anything in them.
 
-The pickle is followed by `checkpoints.plain_pickle` with the closed list of names of `checkpoints.plain_objects`; its objects become records,
-whose attributes hold the tensors and the arguments with which the network was made.
+The pickle is followed by `checkpoints.plain_pickle` with the closed list of names of `checkpoints.plain_objects`; its
+objects become records, whose attributes hold the tensors and the arguments with which the network was made.
 """
 
 from io import BufferedIOBase

@@ -1,17 +1,19 @@
 """The spectral term for k-diffusion: a denoiser whose `loss` has it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from passband.integrations._one_output import check_one_output
+from passband.integrations._host_terms import of_one_output
 from passband.integrations._recorded import Recorded
 from passband.process import EDM
 from passband.regularization import SpectralRegularizer
 
 
-def with_term(factory: Callable[..., nn.Module], regularizer: SpectralRegularizer) -> Callable[..., nn.Module]:
+def with_term(
+    factory: Callable[..., nn.Module], regularizer: SpectralRegularizer | Mapping[str, Any]
+) -> Callable[..., nn.Module]:
     r"""Wrap k-diffusion's denoiser factory, so that the denoisers it makes have the term in their `loss`.
 
     The denoiser is the host's own object: its forward, scalings, weighting and state dict are unchanged. Its
@@ -23,7 +25,8 @@ def with_term(factory: Callable[..., nn.Module], regularizer: SpectralRegularize
     Args:
         factory: what makes a denoiser of an inner model: `K.config.make_denoiser_wrapper(config)`, or
             `K.layers.Denoiser`.
-        regularizer: the term; its `terms` are those of the last call.
+        regularizer: the term, or its arguments in plain values; as `denoiser.loss.regularizer`, with the `terms` of the
+            last call.
 
     Returns:
         A factory to be called as the given one.
@@ -55,9 +58,12 @@ def with_term(factory: Callable[..., nn.Module], regularizer: SpectralRegularize
 
     Source: https://github.com/crowsonkb/k-diffusion; Spectral Regularization (arXiv:2603.02447).
     """
-    if not callable(factory):
-        raise TypeError(f"factory must make a denoiser of an inner model, got {factory!r}")
-    check_one_output(regularizer)
+    if not callable(factory) or isinstance(factory, nn.Module):
+        raise TypeError(
+            "factory must make a denoiser of an inner model, such as K.config.make_denoiser_wrapper(config), got "
+            f"{'a' if isinstance(factory, nn.Module) else 'the'} {type(factory).__name__}"
+        )
+    term = of_one_output(regularizer)
 
     def make(*args: Any, **kwargs: Any) -> nn.Module:
         denoiser = factory(*args, **kwargs)
@@ -68,7 +74,7 @@ def with_term(factory: Callable[..., nn.Module], regularizer: SpectralRegularize
             raise TypeError(f"{type(denoiser).__name__} is no denoiser of k-diffusion: it has no {', '.join(missing)}")
         if "loss" in vars(denoiser):
             raise TypeError("the denoiser has a term already; add the losses instead: AmplitudeLoss() + WaveletLoss()")
-        vars(denoiser)["loss"] = _Loss(denoiser, regularizer)  # no module: it stays out of the state dict
+        vars(denoiser)["loss"] = _Loss(denoiser, term)  # no module: it stays out of the state dict
         return denoiser
 
     return make

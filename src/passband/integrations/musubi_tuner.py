@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from passband._numerics import no_autocast
-from passband.integrations._host_terms import as_regularizer, as_shaped, by_frames
+from passband.integrations._host_terms import as_shaped, by_frames, of_one_output
 from passband.process import Flow
 from passband.regularization import SpectralRegularizer
 
@@ -55,7 +55,8 @@ class SpectralTerm:
         per_frame: take each frame as an image, instead of the video as one volume; a single frame always is one.
 
     Raises:
-        TypeError, ValueError: as [`SpectralRegularizer`][passband.regularization.SpectralRegularizer] does.
+        TypeError, ValueError: as [`SpectralRegularizer`][passband.regularization.SpectralRegularizer] does; when
+            called, ValueError for a target that is no velocity.
 
     Example:
         >>> import torch
@@ -71,7 +72,7 @@ class SpectralTerm:
     """
 
     def __init__(self, regularizer: SpectralRegularizer | Mapping[str, Any], *, per_frame: bool = False) -> None:
-        self.regularizer = by_frames(as_regularizer(regularizer), per_frame)
+        self.regularizer = by_frames(of_one_output(regularizer), per_frame)
         self._towards_noise: bool | None = None
 
     def __call__(
@@ -125,7 +126,7 @@ def with_term(
 
     Raises:
         TypeError, ValueError: as [`SpectralRegularizer`][passband.regularization.SpectralRegularizer] does, and for a
-            class without `call_dit`.
+            class without `call_dit`; in the first step, for a model whose target is no velocity.
 
     """
     term = SpectralTerm(regularizer, per_frame=per_frame)
@@ -194,7 +195,19 @@ def _add_to_backward(accelerator: Any, trainer: Any) -> None:
     accelerator.backward, accelerator._spectral_trainer = with_term, trainer  # noqa: SLF001
 
 
+#: Mean square by which a target may differ from a velocity, for that of the velocity 1.
+_TOLERANCE = 0.05**2
+
+
 def _is_towards_noise(target: Tensor, latents: Tensor, noise: Tensor) -> bool:
     """Whether the target is noise minus latents, not latents minus noise."""
     with torch.no_grad(), no_autocast(target):
-        return bool((target.float() * (noise.float() - latents.float())).sum() > 0)
+        target, velocity = target.float(), noise.float() - latents.float()
+        gaps = torch.stack([(target - velocity).square().mean(), (target + velocity).square().mean()])
+        towards, away = (gaps / velocity.square().mean()).tolist()
+    if min(towards, away) > _TOLERANCE:
+        raise ValueError(
+            "the target is neither noise minus latents nor latents minus noise: for a model with another target, "
+            "call regularizer.of_residual(process, pred, target, t, clean=latents) with its process"
+        )
+    return not away < towards

@@ -204,6 +204,8 @@ class EDM2Loss(_WithTerm):
 def _built(base: object, kwargs: dict[str, Any]) -> Any:
     """The host's loss of a dotted path, a class or an object."""
     found = _named(base) if isinstance(base, str) else base
+    if isinstance(found, _WithTerm) or (isinstance(found, type) and issubclass(found, _WithTerm)):
+        raise ValueError(f"base must be the host's own loss, such as 'training.loss.EDMLoss', got {base!r} again")
     if isinstance(found, type):
         return found(**kwargs)
     if not callable(found):

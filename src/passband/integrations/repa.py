@@ -1,13 +1,13 @@
 """The spectral term, and band-passed targets, for REPA's loss object."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from passband.integrations._host_path import HostInterpolant
-from passband.integrations._one_output import check_one_output
+from passband.integrations._host_terms import of_one_output
 from passband.integrations._recorded import Recorded
 from passband.matching import dog as band_pass
 from passband.matching.targets import check_sigmas
@@ -16,7 +16,7 @@ from passband.regularization import SpectralRegularizer
 
 def spectral_loss(
     base: type,
-    regularizer: SpectralRegularizer | None = None,
+    regularizer: SpectralRegularizer | Mapping[str, Any] | None = None,
     *,
     dog: tuple[float, float] | None = None,
     sigma_data: float = 0.5,
@@ -29,13 +29,13 @@ def spectral_loss(
 
     Args:
         base: the host's class, `loss.SILoss`.
-        regularizer: the term on the denoising loss; None: none.
+        regularizer: the term on the denoising loss, or its arguments in plain values; None: none.
         dog: (sigma1, sigma2) of [`dog`][passband.matching.dog] for the targets `zs`, shares of the token grid's side;
             default: the targets as they are.
         sigma_data: standard deviation of the latents, used by the weight `"edm"` only.
 
     Returns:
-        The subclass.
+        The subclass. Its `spectral` is the regularizer, with the `terms` of the last call.
 
     Raises:
         TypeError: if base is no class with an `interpolant`, or the regularizer none.
@@ -63,12 +63,13 @@ def spectral_loss(
     """
     if not isinstance(base, type) or not hasattr(base, "interpolant"):
         raise TypeError(f"base must be REPA's class SILoss, which has an interpolant, got {base!r}")
-    if regularizer is not None:
-        check_one_output(regularizer)
+    term = None if regularizer is None else of_one_output(regularizer)
     if dog is not None:
         check_sigmas(*dog)
 
     class SpectralSILoss(base):  # type: ignore[misc]
+        spectral = term
+
         def __call__(
             self,
             model: Any,
@@ -80,14 +81,12 @@ def spectral_loss(
                 zs = [dog_tokens(z, *dog) for z in zs]
             recorded = Recorded(model)
             denoising, projection = super().__call__(recorded, images, model_kwargs, zs=zs)
-            if regularizer is None:
+            if term is None:
                 return denoising, projection
             process = HostInterpolant(self.interpolant, "velocity", data_at=0, sigma_data=sigma_data)
             noisy, t = recorded.args[:2]
-            term = regularizer.per_sample(
-                process, noisy, recorded.output[0], t, clean=images, base_loss=denoising.mean()
-            )
-            return denoising + term, projection
+            values = term.per_sample(process, noisy, recorded.output[0], t, clean=images, base_loss=denoising.mean())
+            return denoising + values, projection
 
     SpectralSILoss.__name__ = SpectralSILoss.__qualname__ = f"Spectral{base.__name__}"
     return SpectralSILoss

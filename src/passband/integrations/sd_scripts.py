@@ -7,7 +7,7 @@ What the host gives, and what it means:
 - SD and SDXL: $\varepsilon$, or v by `--v_parameterization` (which the scheduler's own config need not know); timesteps
   are indices. `--zero_terminal_snr` replaces the scheduler's `alphas_cumprod`, so it is read when training runs.
 - Flux, HunyuanImage: the target is noise minus latents, timesteps are 1,000 times the noise level. Lumina: latents
-  minus noise, 1,000 times the share of the data. Anima: noise minus latents, the noise level itself.
+  minus noise, the same timesteps. Anima: noise minus latents, the noise level itself.
 - SD3: the host turns the output into a clean estimate and compares it to the latents.
 
 Nothing of the host is imported.
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from passband._checks import check_choice
-from passband.integrations._host_terms import as_regularizer, as_shaped, factors, masked_target
+from passband.integrations._host_terms import as_shaped, factors, masked_target, of_one_output
 from passband.integrations._sd_scripts_host import flow_of, loss_mask, process_of
 from passband.process import Process
 from passband.regularization import SpectralRegularizer
@@ -57,7 +57,7 @@ class SpectralTerm:
     """
 
     def __init__(self, regularizer: SpectralRegularizer | Mapping[str, Any], *, process: Process | None = None) -> None:
-        self.regularizer = as_regularizer(regularizer)
+        self.regularizer = of_one_output(regularizer)
         self.given = process
         self._found: tuple[object, Process] | None = None
 

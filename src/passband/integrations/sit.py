@@ -1,12 +1,13 @@
 """The spectral term for SiT's transport."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor
 
 from passband._checks import check_choice
 from passband.integrations._host_path import HostInterpolant
-from passband.integrations._one_output import check_one_output
+from passband.integrations._host_terms import of_one_output
 from passband.integrations._recorded import Recorded
 from passband.process import Prediction
 from passband.regularization import SpectralRegularizer
@@ -28,7 +29,8 @@ class SpectralTransport:
 
     Args:
         transport: what `create_transport` returned.
-        regularizer: the term; its `terms` are those of the last call.
+        regularizer: the term, or its arguments in plain values; as the attribute `regularizer`, with the `terms` of the
+            last call.
         sigma_data: standard deviation of the latents, used by the weight `"edm"` only.
 
     Raises:
@@ -59,14 +61,15 @@ class SpectralTransport:
     Source: Ma et al. 2024 (SiT, arXiv:2401.08740); Spectral Regularization (arXiv:2603.02447).
     """
 
-    def __init__(self, transport: Any, regularizer: SpectralRegularizer, *, sigma_data: float = 0.5) -> None:
+    def __init__(
+        self, transport: Any, regularizer: SpectralRegularizer | Mapping[str, Any], *, sigma_data: float = 0.5
+    ) -> None:
         missing = [name for name in ("training_losses", "path_sampler", "model_type") if not hasattr(transport, name)]
         if missing:
             raise TypeError(f"{type(transport).__name__} is no transport of SiT: it has no {', '.join(missing)}")
-        check_one_output(regularizer)
         kind = getattr(transport.model_type, "name", transport.model_type)
         check_choice("model type", kind, _PREDICTIONS)
-        self.transport, self.regularizer = transport, regularizer
+        self.transport, self.regularizer = transport, of_one_output(regularizer)
         self.process = HostInterpolant(self._path, _PREDICTIONS[kind], data_at=1, sigma_data=sigma_data)
 
     def training_losses(self, model: Any, x1: Tensor, model_kwargs: dict[str, Any] | None = None) -> dict[str, Tensor]:

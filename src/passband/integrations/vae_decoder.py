@@ -23,11 +23,20 @@ class LatentDecoder:
 
     def __call__(self, latents: Latents) -> Pixels:
         """Return the decoded pixels, in the decoder's dtype; the gradient reaches the latents."""
+        self._check_dtype()
         with no_autocast(latents):
             z = unscaled(self.vae.config, latents.to(torch.promote_types(latents.dtype, torch.float32)))
             decoded = self.vae.decode(z.to(self.dtype))
         pixels: Tensor = decoded if isinstance(decoded, Tensor) else decoded[0]
         return pixels
+
+    def _check_dtype(self) -> None:
+        found = _own_dtype(self.vae, self.dtype)
+        if found != self.dtype:
+            raise ValueError(
+                f"the vae was turned to {found} after latent_decoder(vae), which decodes in {self.dtype}: make the "
+                "decoder when the vae has its dtype and device, or pass dtype="
+            )
 
     def __repr__(self) -> str:
         return f"LatentDecoder({type(self.vae).__name__}, {self.dtype})"
@@ -43,7 +52,8 @@ def latent_decoder(
     (`requires_grad_(False)`) and put into evaluation mode; its values are not changed.
 
     Args:
-        vae: a diffusers autoencoder (AutoencoderKL and others with `config` and `decode`).
+        vae: a diffusers autoencoder (AutoencoderKL and others with `config` and `decode`), in its dtype and on its
+            device.
         checkpointing: recompute the decoder's activations in the backward pass, block by block, where the autoencoder
             can (`enable_gradient_checkpointing`): about the memory of one block instead of all.
         dtype: floating dtype to decode in; default: the vae's own, or float32 where that is float16, in which many
@@ -70,7 +80,7 @@ def latent_decoder(
             f"vae must be a diffusers autoencoder, with decode and config, got {type(vae).__name__}; of a pipeline, "
             "pass pipeline.vae"
         )
-    own = next((parameter.dtype for parameter in vae.parameters()), torch.float32)
+    own = _own_dtype(vae, torch.float32)
     if dtype is None:
         dtype = torch.float32 if own == torch.float16 else own
     if not dtype.is_floating_point:
@@ -81,6 +91,10 @@ def latent_decoder(
     if checkpointing and getattr(vae, "_supports_gradient_checkpointing", False):
         vae.enable_gradient_checkpointing()
     return LatentDecoder(vae, dtype)
+
+
+def _own_dtype(vae: Any, otherwise: torch.dtype) -> torch.dtype:
+    return next((parameter.dtype for parameter in vae.parameters()), otherwise)
 
 
 def unscaled(config: Any, latents: Latents) -> Latents:

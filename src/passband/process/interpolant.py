@@ -79,7 +79,7 @@ class Interpolant(Process):
             below = sigma < wanted * alpha
             below |= wanted == math.inf
             clean, noisy = torch.where(below, middle, clean), torch.where(below, noisy, middle)
-        return ((clean + noisy) / 2).to(noise_ratio.dtype)
+        return torch.where(wanted.isnan(), wanted, (clean + noisy) / 2).to(noise_ratio.dtype)
 
     def sample_times(
         self, count: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from passband._checks import check_integer
+from passband._numerics import upcast
 from passband.regularization.loss import Field, PerSample, SpectralLoss
 
 Decode = Callable[[Tensor], Tensor]
@@ -15,8 +16,9 @@ Decode = Callable[[Tensor], Tensor]
 class DecodedLoss(SpectralLoss):
     r"""A loss of what latents decode to, $L(D(\hat{z}_0), D(z_0))$: pixel-space supervision of a latent model.
 
-    Gradients flow through the decoder to the estimate; the clean side is decoded without. The decoder is kept out of
-    the module: it is not trained, not moved and not saved with it.
+    Gradients flow through the decoder to the estimate; the clean side is decoded without. Both come to it in float32 at
+    least. The decoder is kept out of the module: it is not trained, not moved and not saved with it, and copies share
+    it.
 
     Args:
         loss: a loss of two clean samples in the decoded space.
@@ -51,8 +53,7 @@ class DecodedLoss(SpectralLoss):
             if crop < 1:
                 raise ValueError(f"crop is a side in latent positions, at least 1; got {crop}")
         self.loss = loss
-        # In a tuple, since as an attribute a module would become part of this one.
-        self._decode = (decode,)
+        self._decoder = _Outside(decode)
         self.crop = crop
         self._places = random.Random(seed)  # noqa: S311
 
@@ -65,7 +66,8 @@ class DecodedLoss(SpectralLoss):
         """Return the loss of the decoded pair, shape (batch,)."""
         if self.crop is not None:
             estimate, clean = self._cut(estimate, clean, self.crop)
-        (decode,) = self._decode
+        estimate, clean = upcast(estimate, clean)
+        decode = self._decoder.decode
         with torch.no_grad():
             wanted = decode(clean)
         values: Tensor = self.loss(decode(estimate), wanted)
@@ -85,3 +87,13 @@ class DecodedLoss(SpectralLoss):
     def extra_repr(self) -> str:
         """Options, for the text of the module."""
         return f"crop={self.crop}"
+
+
+class _Outside:
+    """Holds a decoder that is no part of the module, which a module as its attribute would be, nor of its copies."""
+
+    def __init__(self, decode: Decode) -> None:
+        self.decode = decode
+
+    def __deepcopy__(self, memo: object) -> "_Outside":
+        return self

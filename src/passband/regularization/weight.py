@@ -117,12 +117,18 @@ def _gradient_norm(name: str, loss: Tensor, pred: Tensor) -> Tensor:
         raise ValueError(f"{name} must be a scalar, got shape {tuple(loss.shape)}; reduce it with .mean()")
     gradient = None
     if loss.requires_grad:
-        (gradient,) = torch.autograd.grad(loss, pred, retain_graph=True, allow_unused=True)
+        scale = torch.full_like(loss, _half_scale(pred))
+        (gradient,) = torch.autograd.grad(loss, pred, scale, retain_graph=True, allow_unused=True)
     if gradient is None:
         raise ValueError(f"{name} does not depend on pred: compute it from the same network output, with gradients on")
     (gradient,) = upcast(gradient.detach())
     norm: Tensor = gradient.norm()
     return norm
+
+
+def _half_scale(pred: Tensor) -> float:
+    """What keeps the gradient of a mean over many elements above float16's smallest numbers; common to both losses."""
+    return min(max(pred.numel() / 256, 1.0), 2.0**15) if pred.dtype == torch.float16 else 1.0
 
 
 def _checked(name: str, value: float) -> float:

@@ -165,7 +165,8 @@ class FinetuneTask(Task):
         encoded = self._encoded(batch)
         noise, t = draw(self.process, encoded, self.recipe.training.seed)
         noisy = self.process.add_noise(encoded.clean, noise, t)
-        return {"images": batch.clean, "clean": encoded.clean, "noise": noise, "t": t, "noisy": noisy}
+        seen = {"clean": encoded.clean, "noise": noise, "t": t, "noisy": noisy}
+        return seen | {"images": batch.clean} if latent(self.pipeline) else seen
 
     # The result.
 
@@ -184,12 +185,14 @@ class FinetuneTask(Task):
     def summary(self, root: Path) -> str:
         """What was trained and where it lies, in words."""
         adapters = self.recipe.pipeline.lora is not None
-        what = f"its {self.folder}'s adapters" if adapters else f"the whole pipeline with its {self.folder}"
+        what = f"its {self.folder}'s adapters" if adapters else f"the whole pipeline, its {self.folder}"
+        count, where = len(self.dataset), root / (LORA if adapters else PIPELINE)
         return (
             f"{count_text(self._live)} of the {self.pipeline.class_name} in {self.recipe.pipeline.path} were trained "
-            f"on {len(self.dataset)} images; {what} of averaged weights: {root / (LORA if adapters else PIPELINE)}"
+            f"on {count} image{'' if count == 1 else 's'}\n{what} of averaged weights: {where}"
         )
 
     def usage(self, root: Path) -> list[str]:
         """Lines of Python that draw from the result."""
-        return usage(self.pipeline, root / (PIPELINE if self.recipe.pipeline.lora is None else LORA))
+        result = root / (PIPELINE if self.recipe.pipeline.lora is None else LORA)
+        return usage(self.pipeline, result, self.recipe.data.size)

@@ -34,7 +34,7 @@ def pipeline_info(folder: Path) -> PipelineInfo:
         ValueError: if a configuration is damaged, or its class is not supported.
 
     """
-    index = read_index(_folder(folder), PIPELINES)
+    index = read_index(folder, PIPELINES)
     kind = PIPELINES[index["_class_name"]]
     config = read_json(folder / kind.network_folder / "config.json")
     side = config.get("sample_size") or _LATENT_SIDE
@@ -42,12 +42,3 @@ def pipeline_info(folder: Path) -> PipelineInfo:
     factor = 2 ** (len(read_json(vae)["block_out_channels"]) - 1) if vae.is_file() else 1
     size = side * factor if isinstance(side, int) else [int(length) * factor for length in side]
     return PipelineInfo(index["_class_name"], kind.condition, size)
-
-
-def _folder(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {str(folder)!r}: expected a diffusers pipeline on this machine; download one first "
-            "(hf download NAME --local-dir FOLDER)"
-        )
-    return folder

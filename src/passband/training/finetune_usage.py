@@ -4,15 +4,17 @@ from pathlib import Path
 
 from passband.integrations.pipelines import TrainablePipeline
 
-_CALLS = {"none": "pipeline()", "classes": "pipeline(class_labels=[0])", "text": 'pipeline("A PROMPT")'}
+#: diffusers' DiTPipeline takes this class for none, however many the network knows.
+_NO_CLASS = 1000
 
 
-def usage(pipeline: TrainablePipeline, result: Path) -> list[str]:
+def usage(pipeline: TrainablePipeline, result: Path, size: tuple[int, int]) -> list[str]:
     """Lines of Python that draw an image.
 
     Args:
         pipeline: the pipeline that was trained.
         result: the folder of the new pipeline, or of adapters (without model_index.json).
+        size: that it was trained at, (height, width).
 
     """
     adapters = not (result / "model_index.json").is_file()
@@ -22,6 +24,14 @@ def usage(pipeline: TrainablePipeline, result: Path) -> list[str]:
         lines.append(f"pipeline.load_lora_weights({str(result)!r})")
     elif adapters:
         place = f"pipeline.{pipeline.network_folder}"
-        lines[0] = "from diffusers import DiffusionPipeline; from peft import PeftModel"
+        lines.insert(1, "from peft import PeftModel")
         lines.append(f"{place} = PeftModel.from_pretrained({place}, {str(result)!r}).merge_and_unload()")
-    return [*lines, f'{_CALLS[pipeline.condition]}.images[0].save("image.png")']
+    return [*lines, f'pipeline({_arguments(pipeline, size)}).images[0].save("image.png")']
+
+
+def _arguments(pipeline: TrainablePipeline, size: tuple[int, int]) -> str:
+    if pipeline.condition == "none":
+        return ""
+    if pipeline.condition == "classes":
+        return "class_labels=[0]" if pipeline.classes == _NO_CLASS else "class_labels=[0], guidance_scale=1.0"
+    return '"A PROMPT"' if size == pipeline.size else f'"A PROMPT", height={size[0]}, width={size[1]}'

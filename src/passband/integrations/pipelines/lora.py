@@ -68,7 +68,7 @@ def add_lora(
             f"as {_examples(network)}"
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # where peft draws; torch.manual_seed would seed accelerators too
         return _inject(network, {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": found})
 
 

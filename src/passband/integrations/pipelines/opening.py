@@ -73,11 +73,6 @@ def open_pipeline(
 
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {str(folder)!r}: expected a diffusers pipeline on this machine; download one first "
-            "(hf download NAME --local-dir FOLDER)"
-        )
     index = read_index(root, PIPELINES)
     kind = PIPELINES[index["_class_name"]]
     pipeline_class = class_of("diffusers", index["_class_name"])

@@ -35,9 +35,11 @@ def read_index(folder: Path, supported: Mapping[str, object]) -> dict[str, Any]:
         ValueError: if it is damaged, or names a class that is not supported.
 
     """
+    _check_folder(folder)
     file = folder / INDEX
     if not file.is_file():
-        hint = f"; there is one in {str(file.parents[1])!r}" if (file.parents[1] / INDEX).is_file() else ""
+        near = [str(place) for place in (folder.parent, folder / "pipeline") if (place / INDEX).is_file()]
+        hint = f"; there is one in {near[0]!r}" if near else ""
         raise FileNotFoundError(
             f"{str(folder)!r} is no diffusers pipeline: it has no {INDEX}; expected a folder that "
             f"DiffusionPipeline.save_pretrained wrote{hint}"
@@ -48,6 +50,19 @@ def read_index(folder: Path, supported: Mapping[str, object]) -> dict[str, Any]:
         hint = nearest(name, supported) if isinstance(name, str) else ""
         raise ValueError(f"{str(folder)!r} holds a {name}{hint}; supported are {', '.join(supported)}")
     return index
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise FileNotFoundError(
+            f"{str(folder)!r} is a file: expected the folder of a diffusers pipeline; diffusers makes one of a single "
+            "file: PIPELINE_CLASS.from_single_file(FILE).save_pretrained(FOLDER)"
+        )
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {str(folder)!r}: expected a diffusers pipeline on this machine; download one first "
+            "(hf download NAME --local-dir FOLDER)"
+        )
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -99,7 +114,7 @@ def class_of(library: str, kind: str) -> Any:
 
     Raises:
         ValueError: if the installed version has none of this name.
-        MissingExtraError: if the library is not installed.
+        MissingExtraError: if the library is not installed, or one that the class needs.
 
     """
     module = import_extra(library, "integrations")
@@ -109,6 +124,8 @@ def class_of(library: str, kind: str) -> Any:
         raise ValueError(
             f"{library} {module.__version__} has no {kind} ({error}); the pipeline needs another version of {library}"
         ) from error
+    for needed in getattr(found, "_backends", ()):  # an empty stand-in where one of these is missing
+        import_extra(needed, "integrations")
     return found
 
 
