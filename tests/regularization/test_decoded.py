@@ -117,6 +117,10 @@ def test_wrong_parts_are_errors() -> None:
         DecodedLoss(nn.L1Loss(), Decoder())
     with pytest.raises(TypeError, match="decode must be a function latents -> samples"):
         DecodedLoss(PixelLoss(), "vae")
+    autoencoder = Decoder()
+    autoencoder.encode = autoencoder.decode = autoencoder.forward
+    with pytest.raises(TypeError, match=r"of a Decoder, latent_decoder\(vae\)"):
+        DecodedLoss(PixelLoss(), autoencoder)
     with pytest.raises(ValueError, match="crop is a side in latent positions"):
         DecodedLoss(PixelLoss(), Decoder(), crop=0)
     with pytest.raises(TypeError, match="crop must be an int"):

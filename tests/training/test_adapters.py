@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from passband.training.adapters import Adapters, count_text, holding
+from passband.training.finetune.adapters import Adapters, count_text, holding
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from passband.integrations.pipelines import open_pipeline
 from passband.regularization import DecodedLoss, WaveletLoss
 from passband.sampling import SampleNoise
 from passband.training import NonFiniteLossError, RecipeError, RunFolder, Trainer, make_recipe
-from passband.training.adapters import Adapters
 from passband.training.batches import Batch
 from passband.training.config import FinetuneRecipe
 from passband.training.finetune import FinetuneTask
-from passband.training.finetune_condition import Conditions
+from passband.training.finetune.adapters import Adapters
+from passband.training.finetune.condition import Conditions
 
 KINDS = ("ddpm", "dit", "sd", "sdxl", "sd3", "flux")
 TEXT = ("sd", "sdxl", "sd3", "flux")

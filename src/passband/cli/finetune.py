@@ -8,7 +8,7 @@ import typer
 
 from passband.cli.console import parse_resolution
 from passband.cli.train import train_run
-from passband.training.finetune_recipe import TERMS, FinetuneRequest
+from passband.training.finetune import TERMS, FinetuneRequest
 
 
 def finetune(

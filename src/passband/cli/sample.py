@@ -12,7 +12,7 @@ from passband.cli.sample_finetuned import refuse, sample_finetuned
 from passband.cli.stages import interruptible
 from passband.sampling import SOLVERS
 from passband.training.draw import Drawing
-from passband.training.finetune_draw import PipelineDrawing, is_finetuned, restore_pipeline
+from passband.training.finetune.draw import PipelineDrawing, is_finetuned, restore_pipeline
 from passband.training.ranks import Ranks
 from passband.training.restore import Restored, guided, restore
 

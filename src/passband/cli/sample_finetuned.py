@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from passband.cli.console import console
-from passband.training.finetune_draw import PipelineDrawing
+from passband.training.finetune.draw import PipelineDrawing
 from passband.training.ranks import Ranks
 
 

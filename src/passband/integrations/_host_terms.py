@@ -8,8 +8,11 @@ from torch import Tensor
 from passband._numerics import upcast
 from passband.regularization import SpectralLoss, SpectralRegularizer
 
+TermLike = SpectralRegularizer | Mapping[str, Any]
+"""The term of a drop-in: a regularizer, or its arguments in plain values."""
 
-def as_regularizer(regularizer: SpectralRegularizer | Mapping[str, Any]) -> SpectralRegularizer:
+
+def as_regularizer(regularizer: TermLike) -> SpectralRegularizer:
     """A regularizer, of its arguments in plain values where it is not one already."""
     if isinstance(regularizer, SpectralRegularizer):
         return regularizer
@@ -21,7 +24,7 @@ def as_regularizer(regularizer: SpectralRegularizer | Mapping[str, Any]) -> Spec
     )
 
 
-def of_one_output(regularizer: SpectralRegularizer | Mapping[str, Any]) -> SpectralRegularizer:
+def of_one_output(regularizer: TermLike) -> SpectralRegularizer:
     """The same, for a host that calls its network once: refuse a clean estimate that calls it again."""
     found = as_regularizer(regularizer)
     if found.needs_denoiser:

@@ -8,16 +8,14 @@ timesteps are 1,000 times the noise level; others predict $\varepsilon$ or v at 
 Nothing of the host is imported.
 """
 
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from passband.integrations._host_terms import by_frames, masked_target, of_one_output
+from passband.integrations._host_terms import TermLike, by_frames, masked_target, of_one_output
 from passband.integrations._target_check import check_target
 from passband.process import VP, Flow, Prediction, Process
-from passband.regularization import SpectralRegularizer
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -32,7 +30,7 @@ _SCALES = ("pred_scaler", "target_noise_multiplier")
 
 def with_term(
     trainer: _Class,
-    regularizer: SpectralRegularizer | Mapping[str, Any] | None = None,
+    regularizer: TermLike | None = None,
     *,
     process: Process | None = None,
     per_frame: bool = False,

@@ -8,19 +8,18 @@ learner's own code runs unchanged.
 Nothing of the host is imported.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from passband.integrations._host_terms import of_one_output
+from passband.integrations._host_terms import TermLike, of_one_output
 from passband.process import VP
 from passband.regularization import SpectralRegularizer
 
 
-def attach_term(learner: Any, regularizer: SpectralRegularizer | Mapping[str, Any]) -> "TermHandle":
+def attach_term(learner: Any, regularizer: TermLike) -> "TermHandle":
     """Add the term to a learner's loss, by its `loss_fn` and a hook on its model.
 
     Checkpoints are not changed: neither the learner's state nor the model's has anything of it.

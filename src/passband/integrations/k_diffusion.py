@@ -1,19 +1,17 @@
 """The spectral term for k-diffusion: a denoiser whose `loss` has it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
-from passband.integrations._host_terms import of_one_output
+from passband.integrations._host_terms import TermLike, of_one_output
 from passband.integrations._recorded import Recorded
 from passband.process import EDM
 from passband.regularization import SpectralRegularizer
 
 
-def with_term(
-    factory: Callable[..., nn.Module], regularizer: SpectralRegularizer | Mapping[str, Any]
-) -> Callable[..., nn.Module]:
+def with_term(factory: Callable[..., nn.Module], regularizer: TermLike) -> Callable[..., nn.Module]:
     r"""Wrap k-diffusion's denoiser factory, so that the denoisers it makes have the term in their `loss`.
 
     The denoiser is the host's own object: its forward, scalings, weighting and state dict are unchanged. Its

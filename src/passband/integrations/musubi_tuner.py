@@ -9,16 +9,14 @@ $1000\, \sigma + 1$.
 Nothing of the host is imported.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from passband._numerics import no_autocast
-from passband.integrations._host_terms import as_shaped, by_frames, of_one_output
+from passband.integrations._host_terms import TermLike, as_shaped, by_frames, of_one_output
 from passband.process import Flow
-from passband.regularization import SpectralRegularizer
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -71,7 +69,7 @@ class SpectralTerm:
 
     """
 
-    def __init__(self, regularizer: SpectralRegularizer | Mapping[str, Any], *, per_frame: bool = False) -> None:
+    def __init__(self, regularizer: TermLike, *, per_frame: bool = False) -> None:
         self.regularizer = by_frames(of_one_output(regularizer), per_frame)
         self._towards_noise: bool | None = None
 
@@ -106,9 +104,7 @@ class SpectralTerm:
         return self.regularizer.of_residual(process, pred, target, t, clean=latents, base_loss=base_loss)
 
 
-def with_term(
-    trainer: _Class, regularizer: SpectralRegularizer | Mapping[str, Any], *, per_frame: bool = False
-) -> _Class:
+def with_term(trainer: _Class, regularizer: TermLike, *, per_frame: bool = False) -> _Class:
     """A sub-class of a network trainer whose backward pass includes the term.
 
     What `call_dit` last predicted with a gradient is kept, and the term joins the loss that the accelerator is given:

@@ -1,22 +1,21 @@
 """The spectral term, and band-passed targets, for REPA's loss object."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from passband.integrations._host_path import HostInterpolant
-from passband.integrations._host_terms import of_one_output
+from passband.integrations._host_terms import TermLike, of_one_output
 from passband.integrations._recorded import Recorded
 from passband.matching import dog as band_pass
 from passband.matching.targets import check_sigmas
-from passband.regularization import SpectralRegularizer
 
 
 def spectral_loss(
     base: type,
-    regularizer: SpectralRegularizer | Mapping[str, Any] | None = None,
+    regularizer: TermLike | None = None,
     *,
     dog: tuple[float, float] | None = None,
     sigma_data: float = 0.5,

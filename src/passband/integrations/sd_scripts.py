@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 
 from passband._checks import check_choice
-from passband.integrations._host_terms import as_shaped, factors, masked_target, of_one_output
+from passband.integrations._host_terms import TermLike, as_shaped, factors, masked_target, of_one_output
 from passband.integrations._sd_scripts_host import flow_of, loss_mask, process_of
 from passband.process import Process
-from passband.regularization import SpectralRegularizer
 
 __all__ = ["SpectralTerm", "process_of", "with_term"]
 
@@ -56,7 +55,7 @@ class SpectralTerm:
 
     """
 
-    def __init__(self, regularizer: SpectralRegularizer | Mapping[str, Any], *, process: Process | None = None) -> None:
+    def __init__(self, regularizer: TermLike, *, process: Process | None = None) -> None:
         self.regularizer = of_one_output(regularizer)
         self.given = process
         self._found: tuple[object, Process] | None = None
@@ -108,7 +107,7 @@ class _Kept(NamedTuple):
 
 def with_term(
     trainer: _Class,
-    regularizer: SpectralRegularizer | Mapping[str, Any],
+    regularizer: TermLike,
     *,
     process: Process | None = None,
     weights: HostWeights = "none",

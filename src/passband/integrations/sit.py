@@ -1,16 +1,14 @@
 """The spectral term for SiT's transport."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor
 
 from passband._checks import check_choice
 from passband.integrations._host_path import HostInterpolant
-from passband.integrations._host_terms import of_one_output
+from passband.integrations._host_terms import TermLike, of_one_output
 from passband.integrations._recorded import Recorded
 from passband.process import Prediction
-from passband.regularization import SpectralRegularizer
 
 #: The host's model types, and what they are here.
 _PREDICTIONS: dict[str, Prediction | Literal["score"]] = {
@@ -61,9 +59,7 @@ class SpectralTransport:
     Source: Ma et al. 2024 (SiT, arXiv:2401.08740); Spectral Regularization (arXiv:2603.02447).
     """
 
-    def __init__(
-        self, transport: Any, regularizer: SpectralRegularizer | Mapping[str, Any], *, sigma_data: float = 0.5
-    ) -> None:
+    def __init__(self, transport: Any, regularizer: TermLike, *, sigma_data: float = 0.5) -> None:
         missing = [name for name in ("training_losses", "path_sampler", "model_type") if not hasattr(transport, name)]
         if missing:
             raise TypeError(f"{type(transport).__name__} is no transport of SiT: it has no {', '.join(missing)}")

@@ -9,6 +9,7 @@ from torch import Tensor
 from passband._checks import check_integer
 from passband._numerics import upcast
 from passband.regularization.loss import Field, PerSample, SpectralLoss
+from passband.regularization.named import Description, as_loss
 
 Decode = Callable[[Tensor], Tensor]
 
@@ -21,7 +22,7 @@ class DecodedLoss(SpectralLoss):
     it.
 
     Args:
-        loss: a loss of two clean samples in the decoded space.
+        loss: a loss of two clean samples in the decoded space, or its name or description.
         decode: the decoder, a function latents -> samples, such as
             [`latent_decoder(vae)`][passband.integrations.latent_decoder].
         crop: side, in latent positions, of a square that is cut from both before they are decoded, at a place that is
@@ -29,7 +30,7 @@ class DecodedLoss(SpectralLoss):
         seed: of the places. They take nothing from PyTorch's own generators.
 
     Raises:
-        TypeError: if loss is no SpectralLoss, or decode no function.
+        TypeError: if loss is no loss, or decode no function.
         ValueError: if crop is less than 1.
 
     Example:
@@ -42,17 +43,21 @@ class DecodedLoss(SpectralLoss):
 
     """
 
-    def __init__(self, loss: SpectralLoss, decode: Decode, crop: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, loss: SpectralLoss | Description, decode: Decode, crop: int | None = None, seed: int = 0
+    ) -> None:
         super().__init__()
-        if not isinstance(loss, SpectralLoss):
-            raise TypeError(f"loss must be a SpectralLoss such as AmplitudeLoss(), got {loss!r}")
+        if hasattr(decode, "encode") and hasattr(decode, "decode"):
+            raise TypeError(
+                f"decode must be a function latents -> samples: of a {type(decode).__name__}, latent_decoder(vae)"
+            )
         if not callable(decode) or isinstance(decode, type):
             raise TypeError(f"decode must be a function latents -> samples, got {decode!r}")
         if crop is not None:
             check_integer("crop", crop)
             if crop < 1:
                 raise ValueError(f"crop is a side in latent positions, at least 1; got {crop}")
-        self.loss = loss
+        self.loss = as_loss(loss)
         self._decoder = _Outside(decode)
         self.crop = crop
         self._places = random.Random(seed)  # noqa: S311

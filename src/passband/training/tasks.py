@@ -9,7 +9,7 @@ from passband.training.build import build_dataset
 from passband.training.config import AnyRecipe, AutoencoderRecipe, FinetuneRecipe, Recipe
 from passband.training.denoiser import DenoiserTask
 from passband.training.finetune import FinetuneTask
-from passband.training.finetune_parts import build_images
+from passband.training.finetune.parts import build_images
 from passband.training.fit import fitting_parts
 from passband.training.sections import LatentsData
 from passband.training.sharding import check_sharding

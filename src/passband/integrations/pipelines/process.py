@@ -89,5 +89,6 @@ def _check_recoverable(process: VP, rescaled: bool) -> None:
     if process.prediction == "epsilon" and (rescaled or alpha.item() == 0):
         raise ValueError(
             "the scheduler's last step has no signal left (zero terminal SNR), and its prediction_type is 'epsilon', "
-            "which says nothing of the image there: such networks predict v; set prediction (in a recipe pipeline.prediction) to v_prediction"
+            "which says nothing of the image there: such networks predict v; pass prediction='v_prediction' "
+            "(pipeline.prediction=v_prediction)"
         )

@@ -13,7 +13,7 @@ from passband.data import CaptionedImages, ImageFolder, ImageSamples
 from passband.integrations.pipelines import TrainablePipeline, open_pipeline
 from passband.integrations.pipelines.transformers import FluxTraining
 from passband.training.config import FinetuneRecipe, RecipeError
-from passband.training.finetune_info import pipeline_info
+from passband.training.finetune.info import pipeline_info
 
 #: By the names of recipes.
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

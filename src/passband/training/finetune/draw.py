@@ -11,12 +11,12 @@ from torch import nn
 
 from passband.data import CaptionedImages, save_image
 from passband.integrations.pipelines import TrainablePipeline
-from passband.training.adapters import Adapters
 from passband.training.checkpoint import CheckpointError, checkpoint_folder
 from passband.training.conditioning import CLASS_RULES, sampled_classes
 from passband.training.config import FinetuneRecipe
 from passband.training.draw import OnDrawn, claim, in_turns, missing, sample_name, split
-from passband.training.finetune_parts import DTYPES, autocasting, build_images, opened, trainable
+from passband.training.finetune.adapters import Adapters
+from passband.training.finetune.parts import DTYPES, autocasting, build_images, opened, trainable
 from passband.training.ranks import Ranks
 from passband.training.restore import checkpoint_step, weights_folder
 from passband.training.run_folder import RunFolder

@@ -13,15 +13,15 @@ from passband._seeds import seed_for
 from passband.data import CaptionedImages, ImageSamples
 from passband.regularization import DecodedLoss
 from passband.sampling import SampleNoise
-from passband.training.adapters import Adapters, count_text, holding
 from passband.training.batches import Batch
 from passband.training.conditioning import sampled_classes
 from passband.training.config import FinetuneRecipe
 from passband.training.denoising import denoising_loss, draw
-from passband.training.finetune_condition import Conditions
-from passband.training.finetune_fit import build_term, check_fits
-from passband.training.finetune_parts import autocasting, latent, opened, trainable
-from passband.training.finetune_usage import usage
+from passband.training.finetune.adapters import Adapters, count_text, holding
+from passband.training.finetune.condition import Conditions
+from passband.training.finetune.fit import build_term, check_fits
+from passband.training.finetune.parts import autocasting, latent, opened, trainable
+from passband.training.finetune.usage import usage
 from passband.training.learner import Learner
 from passband.training.task import Objective, Task, Turn
 

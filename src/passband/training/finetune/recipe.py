@@ -13,13 +13,14 @@ from passband.training.config import (
     parse_override,
     read_settings,
 )
-from passband.training.finetune_info import pipeline_info
+from passband.training.finetune.info import pipeline_info
 
 #: What the spectral term may be by name.
 TERMS = ("amplitude_phase", "amplitude", "wavelet", "focal_frequency", "pixel", "none")
 
 #: Without a recipe: a term that has a tenth of the base loss's gradient, whatever the pipeline's units.
-_TERM, _WEIGHT = "amplitude_phase", {"share": 0.1}
+#: The gate leaves out the noisiest times, where an error of predicted noise is many of the image.
+_TERM, _WEIGHT, _GATE = "amplitude_phase", {"share": 0.1}, {"max_ratio": 10.0}
 _LORA_LR = 1e-4
 
 
@@ -104,7 +105,7 @@ class FinetuneRequest:
     def _defaults(self) -> dict[str, Any]:
         found: dict[str, Any] = {"task": "finetune", "name": "finetune"}
         if self.term != "none":
-            found["regularizer"] = {"losses": [{"name": _TERM}], "weight": dict(_WEIGHT)}
+            found["regularizer"] = {"losses": [{"name": _TERM}], "weight": dict(_WEIGHT), "gate": dict(_GATE)}
         if self.lora is not None:
             found["optimizer"] = {"lr": _LORA_LR}
         return found
@@ -137,7 +138,7 @@ class FinetuneRequest:
         found: list[tuple[str, Any]] = []
         if self.term is not None:
             losses = [{"name": self.term}]
-            new = {"losses": losses, "weight": dict(_WEIGHT)}
+            new = {"losses": losses, "weight": dict(_WEIGHT), "gate": dict(_GATE)}
             found = [("regularizer.losses", losses)] if has else [("regularizer", new)]
         if self.weight is not None:
             if not has and self.term is None:
