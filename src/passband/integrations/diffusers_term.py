@@ -4,7 +4,7 @@ Nothing of diffusers is imported here: the scheduler is read as an object.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from passband.integrations._host_terms import of_one_output
 from passband.integrations._known_schedulers import KnownSchedulers
 from passband.integrations._script_batch import flat_weights, half_of_batch, mean_half, own_times, taken
 from passband.integrations._target_check import check_target
-from passband.process import Prediction, Process
+from passband.process import Prediction
 from passband.regularization import SpectralLoss, SpectralRegularizer
 from passband.regularization.gate import Gate
 from passband.regularization.loss import Field, PerSample
@@ -23,17 +23,6 @@ from passband.regularization.weight import Weight
 
 Output = Float[Tensor, "batch channels_and_variances *spatial"]
 Samples = Float[Tensor, "_ channels *spatial"]
-
-
-class _Inputs(TypedDict):
-    process: Process
-    pred: Tensor
-    target: Tensor
-    t: Tensor
-    clean: Tensor | None
-    noisy: Tensor | None
-    base_loss: Tensor | None
-    sample_weight: Tensor | None
 
 
 class DiffusersTerm(nn.Module):
@@ -154,10 +143,20 @@ class DiffusersTerm(nn.Module):
                 scheduler's.
 
         """
-        inputs = self._inputs(
-            scheduler, model_pred, target, timesteps, sigmas, clean, noisy, noise, sample_weight, base_loss, chunk
+        values = self.per_sample(
+            scheduler,
+            model_pred,
+            target,
+            timesteps,
+            sigmas=sigmas,
+            clean=clean,
+            noisy=noisy,
+            noise=noise,
+            sample_weight=sample_weight,
+            base_loss=base_loss,
+            chunk=chunk,
         )
-        return self.regularizer.of_residual(**inputs)
+        return values.mean()
 
     def per_sample(
         self,
@@ -178,30 +177,11 @@ class DiffusersTerm(nn.Module):
 
         The arguments are those of [`forward`][passband.integrations.DiffusersTerm.forward].
         """
-        inputs = self._inputs(
-            scheduler, model_pred, target, timesteps, sigmas, clean, noisy, noise, sample_weight, base_loss, chunk
-        )
-        return self.regularizer.per_sample_of_residual(**inputs)
-
-    def _inputs(
-        self,
-        scheduler: Any,
-        pred: Tensor,
-        target: Tensor,
-        timesteps: Tensor | float | int | None,
-        sigmas: Tensor | None,
-        clean: Tensor | None,
-        noisy: Tensor | None,
-        noise: Tensor | None,
-        sample_weight: Tensor | None,
-        base_loss: Tensor | None,
-        chunk: int,
-    ) -> _Inputs:
-        check_floating("model_pred", pred)
+        check_floating("model_pred", model_pred)
         check_floating("target", target)
         check_choice("chunk", chunk, (0, 1))
         process, new = self._schedulers(scheduler)
-        pred = mean_half(pred, target)
+        pred = mean_half(model_pred, target)
         t = own_times(process, timesteps, sigmas)
         batch, rows = len(pred), half_of_batch(len(pred), t.numel(), chunk)
         t = t if rows is None else t[rows]
@@ -216,16 +196,16 @@ class DiffusersTerm(nn.Module):
         )
         if new and not torch.compiler.is_compiling():
             check_target(process, target, t, clean=clean, noise=noise, noisy=noisy)
-        return {
-            "process": process,
-            "pred": pred,
-            "target": target,
-            "t": t,
-            "clean": clean,
-            "noisy": noisy,
-            "base_loss": base_loss,
-            "sample_weight": sample_weight,
-        }
+        return self.regularizer.per_sample_of_residual(
+            process,
+            pred,
+            target,
+            t,
+            clean=clean,
+            noisy=noisy,
+            base_loss=base_loss,
+            sample_weight=sample_weight,
+        )
 
     def extra_repr(self) -> str:
         """Options, for the text of the module."""

@@ -1,12 +1,12 @@
 """The spectral term for NVLabs' EDM and EDM2, as losses that their training loops build by dotted path."""
 
-import importlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
+from passband.integrations._named import import_named
 from passband.integrations._recorded import Recorded
 from passband.process import EDM
 from passband.regularization import SpectralRegularizer
@@ -220,14 +220,7 @@ def _named(path: str) -> Any:
     module, _, name = path.rpartition(".")
     if not module or not name:
         raise ValueError(f"expected a dotted path such as 'training.loss.EDMLoss', got {path!r}")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise ImportError(
-            f"cannot import {module!r} of {path!r} ({error}): run this from the host's folder, or name it in PYTHONPATH"
-        ) from error
+    found = import_named(module, path, "run this from the host's folder, or name it in PYTHONPATH")
     if not hasattr(found, name):
         raise ValueError(f"{module} has no {name!r}, which {path!r} asks for")
     return getattr(found, name)
