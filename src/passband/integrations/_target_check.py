@@ -8,6 +8,8 @@ from torch import Tensor
 from passband._numerics import no_autocast, upcast
 from passband.process import Process
 
+#: Times that run this far are counted in steps.
+_LONG = 100
 #: Relative RMS error that a target may have.
 _TOLERANCE = 0.02
 
@@ -61,6 +63,26 @@ def check_target(
             gap = _gap(noisy, process.add_noise(clean, noise, t))
             if gap > tolerance:
                 raise ValueError(_wrong_noisy(gap))
+
+
+def check_unit(process: Process, t: Tensor) -> None:
+    """Raise if times look like shares of the process's range: divided by its length, as many networks take them.
+
+    One time alone, or whole numbers, may well be that small. Looks at values, so on an accelerator it waits for them.
+
+    Raises:
+        ValueError: if they do.
+
+    """
+    longest = max(process.time_range)
+    if not _LONG <= longest < math.inf or t.numel() < 2 or not t.is_floating_point():
+        return
+    low, high = (float(x) for x in t.aminmax())
+    if low >= 0 and 0 < high <= 1:
+        raise ValueError(
+            f"timesteps between {low:g} and {high:g} look divided by the number of steps, as a transformer takes them: "
+            f"this scheduler's run to {longest:g}; pass its own timesteps, or noise levels as sigmas="
+        )
 
 
 def _gap(found: Tensor, expected: Tensor, scale: Tensor | None = None) -> float:

@@ -14,7 +14,7 @@ from passband._checks import check_choice, check_floating
 from passband.integrations._host_terms import of_one_output
 from passband.integrations._known_schedulers import KnownSchedulers
 from passband.integrations._script_batch import flat_weights, half_of_batch, mean_half, own_times, taken
-from passband.integrations._target_check import check_target
+from passband.integrations._target_check import check_target, check_unit
 from passband.process import Prediction
 from passband.regularization import SpectralLoss, SpectralRegularizer
 from passband.regularization.gate import Gate
@@ -195,6 +195,8 @@ class DiffusersTerm(nn.Module):
             )
         )
         if new and not torch.compiler.is_compiling():
+            if sigmas is None:
+                check_unit(process, t)
             check_target(process, target, t, clean=clean, noise=noise, noisy=noisy)
         return self.regularizer.per_sample_of_residual(
             process,
