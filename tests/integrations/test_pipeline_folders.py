@@ -1,6 +1,7 @@
 """Folders of pipelines: what is broken is told at once, what is saved is whole, variants and shards included."""
 
 import json
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import passband._files
 from passband._checks import MissingExtraError
-from passband.integrations.pipelines import PIPELINES, open_pipeline
+from passband.integrations.pipelines import PIPELINES, open_pipeline, parts
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SIZE = {"height": 16, "width": 16}
@@ -349,3 +350,23 @@ def test_a_missing_shard(tiny_pipeline, tmp_path):
 def test_every_class_is_one_of_diffusers():
     for name in PIPELINES:
         assert issubclass(getattr(diffusers, name), diffusers.DiffusionPipeline)
+
+
+def test_advice_to_install_torchvision_is_left_out_while_a_class_is_imported(monkeypatch):
+    log, heard = logging.getLogger("transformers.utils.import_utils"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())
+    monkeypatch.setattr(log, "handlers", [handler])
+
+    class Library:
+        __version__ = "1"
+
+        def __getattr__(self, name):
+            log.warning("`ImageProcessor` requires torchvision (not installed)")
+            log.warning("something else")
+            return type(name, (), {})
+
+    monkeypatch.setattr(parts, "import_extra", lambda name, extra: Library())
+    assert parts.class_of("transformers", "Anything").__name__ == "Anything"
+    log.warning("requires torchvision, outside")
+    assert heard == ["something else", "requires torchvision, outside"]

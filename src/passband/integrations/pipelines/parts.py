@@ -119,7 +119,8 @@ def class_of(library: str, kind: str) -> Any:
     """
     module = import_extra(library, "integrations")
     try:
-        found = getattr(module, kind)
+        with _without_torchvision():
+            found = getattr(module, kind)
     except (AttributeError, ImportError) as error:
         raise ValueError(
             f"{library} {module.__version__} has no {kind} ({error}); the pipeline needs another version of {library}"
@@ -261,3 +262,18 @@ def _quiet(library: str) -> Iterator[None]:
         log.setLevel(level)
         if shown:
             bars.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _without_torchvision() -> Iterator[None]:
+    """Import without transformers' advice to install what nothing here uses: its image processors work without."""
+    log = logging.getLogger("transformers.utils.import_utils")
+    log.addFilter(_says_nothing_of_torchvision)
+    try:
+        yield
+    finally:
+        log.removeFilter(_says_nothing_of_torchvision)
+
+
+def _says_nothing_of_torchvision(record: logging.LogRecord) -> bool:
+    return "requires torchvision" not in record.getMessage()
