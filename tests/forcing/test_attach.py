@@ -1,6 +1,7 @@
 """Forcing on networks of every kind: what they then see, what is kept as it was, and what goes on working."""
 
 import copy
+import gc
 import inspect
 import json
 import pickle
@@ -368,6 +369,7 @@ def test_averages_of_the_weights():
 def one_process(tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     yield
+    gc.collect()  # wrapped networks before their group
     torch.distributed.destroy_process_group()
 
 

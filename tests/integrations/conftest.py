@@ -1,9 +1,10 @@
 """Pickles of any kind, written without the classes and functions that they name."""
 
+import gc
 import io
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
@@ -124,3 +125,16 @@ def network() -> EDMUNet:
 def small(network: EDMUNet) -> bytes:
     """A whole checkpoint of it."""
     return dumps({"ema": checkpoint(network)})
+
+
+@pytest.fixture
+def group() -> Iterator[None]:
+    """A gloo group of this process alone.
+
+    It outlives the networks that a test wraps: one that goes last would take the group with it, and wait for the
+    group's threads while it holds the interpreter's lock.
+    """
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    gc.collect()
+    torch.distributed.destroy_process_group()

@@ -97,17 +97,13 @@ def test_the_loss_has_the_term_of_the_clean_estimate(dtype, rtol, order, wrapped
     assert set(handle.spectral.terms) == {"amplitude_phase", "wavelet", "total"}
 
 
-def test_a_distributed_model_gives_the_gradient_of_the_plain_one():
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
-        plain, distributed = DiffWaveLearner(NEW), DiffWaveLearner(NEW)
-        distributed.model = nn.parallel.DistributedDataParallel(distributed.network)
-        for learner in (plain, distributed):
-            attach_term(learner, regularizer())
-            torch.manual_seed(4)
-            learner.train_step(features())
-    finally:
-        torch.distributed.destroy_process_group()
+def test_a_distributed_model_gives_the_gradient_of_the_plain_one(group):
+    plain, distributed = DiffWaveLearner(NEW), DiffWaveLearner(NEW)
+    distributed.model = nn.parallel.DistributedDataParallel(distributed.network)
+    for learner in (plain, distributed):
+        attach_term(learner, regularizer())
+        torch.manual_seed(4)
+        learner.train_step(features())
     weights = [learner.network.convolution.weight.grad for learner in (plain, distributed)]
     assert torch.equal(*weights)
 

@@ -193,22 +193,18 @@ def test_gradient_share_is_that_of_the_hosts_loss(batch, kind):
     torch.testing.assert_close((both - base).norm() / base.norm(), torch.tensor(0.2), rtol=1e-3, atol=0)
 
 
-def test_a_wrapped_inner_model_and_accumulation_give_the_same_gradients(batch):
+def test_a_wrapped_inner_model_and_accumulation_give_the_same_gradients(batch, group):
     """As the host has it: the inner model goes through DistributedDataParallel, and the denoiser around that."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
-        spectral, inner = SpectralRegularizer(AmplitudePhaseLoss(), weight=0.3), Inner()
-        ddp = nn.parallel.DistributedDataParallel(copy.deepcopy(inner))
-        with_term(Denoiser, spectral)(inner).loss(*batch).mean().backward()
-        model = with_term(Denoiser, spectral)(ddp)
-        for index, part in enumerate(zip(*(x.chunk(2) for x in batch), strict=True)):
-            if index == 0:
-                with ddp.no_sync():
-                    model.loss(*part).mean().div(2).backward()
-            else:
+    spectral, inner = SpectralRegularizer(AmplitudePhaseLoss(), weight=0.3), Inner()
+    ddp = nn.parallel.DistributedDataParallel(copy.deepcopy(inner))
+    with_term(Denoiser, spectral)(inner).loss(*batch).mean().backward()
+    model = with_term(Denoiser, spectral)(ddp)
+    for index, part in enumerate(zip(*(x.chunk(2) for x in batch), strict=True)):
+        if index == 0:
+            with ddp.no_sync():
                 model.loss(*part).mean().div(2).backward()
-    finally:
-        torch.distributed.destroy_process_group()
+        else:
+            model.loss(*part).mean().div(2).backward()
     torch.testing.assert_close(ddp.module.conv.weight.grad, inner.conv.weight.grad, rtol=1e-4, atol=1e-5)
 
 

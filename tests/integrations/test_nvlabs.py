@@ -226,14 +226,6 @@ def test_edm2_adds_the_term_outside_of_the_uncertainty(images):
 # Several processes: the host's wrapped network, its accumulation, and its report.
 
 
-@pytest.fixture
-def group():
-    store = torch.distributed.HashStore()
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize("make", [EDMLoss, EDM2Loss])
 def test_ddp_and_accumulation_give_the_gradient_of_the_plain_network(images, make, group):
     net = Precond()

@@ -165,19 +165,15 @@ def test_it_is_a_subclass_with_the_hosts_constructor():
     assert made(path_type="cosine").path_type == "cosine"
 
 
-def test_ddp_gives_the_gradient_of_the_plain_model(batch):
+def test_ddp_gives_the_gradient_of_the_plain_model(batch, group):
     images, kwargs, zs = batch
     loss_fn = spectral_loss(SILoss, SpectralRegularizer(AmplitudePhaseLoss(), weight=0.3))()
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
-        model = Model()
-        ddp = nn.parallel.DistributedDataParallel(copy.deepcopy(model))
-        for network in (model, ddp):
-            torch.manual_seed(1)
-            denoising, projection = loss_fn(network, images, kwargs, zs=zs)
-            (denoising.mean() + 0.5 * projection.mean()).backward()
-    finally:
-        torch.distributed.destroy_process_group()
+    model = Model()
+    ddp = nn.parallel.DistributedDataParallel(copy.deepcopy(model))
+    for network in (model, ddp):
+        torch.manual_seed(1)
+        denoising, projection = loss_fn(network, images, kwargs, zs=zs)
+        (denoising.mean() + 0.5 * projection.mean()).backward()
     assert torch.equal(ddp.module.conv.weight.grad, model.conv.weight.grad)
 
 

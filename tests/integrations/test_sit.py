@@ -177,19 +177,15 @@ def test_all_else_is_the_transports_own(batch):
         _ = wrapped.missing
 
 
-def test_ddp_gives_the_gradient_of_the_plain_model(batch):
+def test_ddp_gives_the_gradient_of_the_plain_model(batch, group):
     transport = SpectralTransport(
         Transport(ModelType.VELOCITY, Linear()), SpectralRegularizer(AmplitudePhaseLoss(), weight=0.3)
     )
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
-        model = Model()
-        ddp = nn.parallel.DistributedDataParallel(copy.deepcopy(model))
-        for network in (model, ddp):
-            torch.manual_seed(1)
-            transport.training_losses(network, *batch)["loss"].mean().backward()
-    finally:
-        torch.distributed.destroy_process_group()
+    model = Model()
+    ddp = nn.parallel.DistributedDataParallel(copy.deepcopy(model))
+    for network in (model, ddp):
+        torch.manual_seed(1)
+        transport.training_losses(network, *batch)["loss"].mean().backward()
     assert torch.equal(ddp.module.conv.weight.grad, model.conv.weight.grad)
 
 

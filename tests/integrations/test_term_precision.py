@@ -1,5 +1,6 @@
 """Half precision, compilation, accumulation and two processes give the term of one process in float32."""
 
+import gc
 import multiprocessing
 from pathlib import Path
 
@@ -142,6 +143,9 @@ def rank_main(rank: int, folder: Path) -> None:
             gradient = torch.cat([parameter.grad.flatten() for parameter in net.parameters()])
             found[prediction, str(dtype)] = term.detach(), gradient
     torch.save(found, folder / f"{rank}.pt")
+    # Before the group: a wrapped network that goes last waits for the group's threads under the interpreter's lock.
+    del net, step, loss, term
+    gc.collect()
     distributed.destroy_process_group()
 
 
