@@ -68,7 +68,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AsyncKer
 def test_the_notebook_runs(tutorial: str, kernel: AsyncKernelManager, tmp_path: Path) -> None:
     notebook = nbformat.read(DOCS / "tutorials" / f"{tutorial}.ipynb", as_version=4)
     client = nbclient.NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
-    client.execute()
+    client.execute(cleanup_kc=True)  # a kernel that is given is left running otherwise
     assert (tmp_path / "spectrum.png").read_bytes()[1:4] == b"PNG"
     printed = "".join(out["text"] for cell in notebook.cells for out in cell.get("outputs", []) if "text" in out)
     assert "spectr" in printed
