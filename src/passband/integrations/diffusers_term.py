@@ -195,7 +195,8 @@ class DiffusersTerm(nn.Module):
             )
         )
         if new and not torch.compiler.is_compiling():
-            if sigmas is None:
+            # Elsewhere than on the CPU looking costs a wait, which noise and noisy ask for and clean alone does not.
+            if sigmas is None and (t.device.type == "cpu" or noise is not None or noisy is not None):
                 check_unit(process, t)
             check_target(process, target, t, clean=clean, noise=noise, noisy=noisy)
         return self.regularizer.per_sample_of_residual(
