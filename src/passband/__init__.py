@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from passband._backend import backend
     from passband.forcing import SpectralForcing
     from passband.integrations import DiffusersTerm, process_from_scheduler
     from passband.matching import AlignmentLoss, dog, dsm_mask, esm_loss
@@ -43,6 +44,7 @@ __all__ = [
     "sample",
     "radial_psd",
     "SpectrumDistance",
+    "backend",
     "__version__",
 ]
 
@@ -65,6 +67,7 @@ _LAZY = {
     "sample": "passband.sampling",
     "radial_psd": "passband.transforms",
     "SpectrumDistance": "passband.metrics",
+    "backend": "passband._backend",
 }
 
 

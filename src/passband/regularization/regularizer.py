@@ -1,12 +1,15 @@
 """The spectral term of a training loss, for any process and prediction."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from passband._checks import check_floating, check_same_shape
 from passband.process import Process, Time
+from passband.regularization._remade import remade
 from passband.regularization.estimate import CleanEstimate, Denoiser, tweedie
 from passband.regularization.gate import Gate
 from passband.regularization.loss import Field, PerSample, SpectralLoss
@@ -138,7 +141,10 @@ class SpectralRegularizer(nn.Module):
         check_floating("pred", pred)
         check_same_shape("clean", clean, "pred", pred)
         estimate = self.clean_estimate(process, noisy, pred, t, denoiser=denoiser)
-        return self._weighted(process, estimate, clean, t, pred, base_loss, sample_weight)
+        # Another estimate may call the network, or draw, so it is kept.
+        again = partial(tweedie, process, noisy, pred, t) if self.clean_estimate is tweedie else None
+        named = self._terms(estimate, clean, again, noisy, pred)
+        return self._weighted(named, process, t, pred, base_loss, sample_weight)
 
     def of_residual(
         self,
@@ -209,8 +215,13 @@ class SpectralRegularizer(nn.Module):
                 f"{self.clean_estimate!r} calls the network again, which a residual does not allow: call the "
                 "regularizer itself with noisy, pred, clean= and denoiser=, or take clean_estimate=tweedie"
             )
-        estimate, clean = clean_pair(self.loss, process, pred, target, t, clean, noisy)
-        return self._weighted(process, estimate, clean, t, pred, base_loss, sample_weight)
+
+        def pair() -> tuple[Tensor, Tensor]:
+            return clean_pair(self.loss, process, pred, target, t, clean, noisy)
+
+        sources = [x for x in (pred, target, clean, noisy) if x is not None]
+        named = self._terms(*pair(), lambda: pair()[0], *sources)
+        return self._weighted(named, process, t, pred, base_loss, sample_weight)
 
     def logged(self, prefix: str = "spectral") -> dict[str, float]:
         """The terms of the last call as numbers, for a tracker: `{"spectral/total": ..., "spectral/amplitude": ...}`.
@@ -227,17 +238,22 @@ class SpectralRegularizer(nn.Module):
         before = f"{prefix}/" if prefix else ""
         return {before + name: number for name, number in zip(self.terms, numbers, strict=True)}
 
+    def _terms(
+        self, estimate: Tensor, clean: Tensor, again: Callable[[], Tensor] | None, *sources: Tensor
+    ) -> dict[str, tuple[float, PerSample]]:
+        """Weight and values of each loss by its name; `again` makes the estimate once more of the sources."""
+        with nullcontext() if again is None else remade(estimate, again, *sources):
+            return {name: (weight, term(estimate, clean)) for name, weight, term in self.loss.terms()}
+
     def _weighted(
         self,
+        named: dict[str, tuple[float, PerSample]],
         process: Process,
-        estimate: Tensor,
-        clean: Tensor,
         t: Time,
         pred: Tensor,
         base_loss: Tensor | None,
         sample_weight: Tensor | None,
     ) -> PerSample:
-        named = {name: (weight, term(estimate, clean)) for name, weight, term in self.loss.terms()}
         weighted = [weight * values for weight, values in named.values()]
         values = self._gated(sum(weighted[1:], start=weighted[0]), process, t)
         if sample_weight is not None:

@@ -1,0 +1,107 @@
+"""Which form of a loss or an operator runs: plain autograd, a gradient written by hand, or a Triton kernel."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+Backend = Literal["auto", "plain", "torch", "triton"]
+
+ENVIRONMENT = "PASSBAND_BACKEND"
+"""The variable that chooses the backend of a whole program."""
+
+
+@contextmanager
+def backend(name: Backend) -> Iterator[None]:
+    """Choose, for what is called within, how losses and operators are computed; all ways agree up to rounding.
+
+    - `auto` (the default): Triton kernels where tensors and Triton allow them (on a GPU), else `torch`.
+    - `torch`: PyTorch's operations with gradients written by hand.
+    - `plain`: the formula as it stands, with autograd's gradient: slower, and what the others are checked against.
+    - `triton`: Triton kernels wherever one exists, also in Triton's interpreter; an error where it cannot run.
+
+    It holds for the process, not for a thread. The environment variable `PASSBAND_BACKEND` sets it for a whole program.
+    Second derivatives, forward-mode derivatives, `torch.func` transforms and compiled code take `plain` by themselves.
+
+    Args:
+        name: one of the four.
+
+    Raises:
+        ValueError: for another name; when a loss is called with `triton`, if Triton cannot run there.
+
+    Example:
+        >>> import torch
+        >>> import passband
+        >>> x, y = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+        >>> with passband.backend("plain"):
+        ...     reference = passband.AmplitudeLoss()(x, y)
+        >>> torch.allclose(passband.AmplitudeLoss()(x, y), reference)
+        True
+
+    """
+    global _chosen
+    before, _chosen = _chosen, _known("backend", name)
+    try:
+        yield
+    finally:
+        _chosen = before
+
+
+def by_hand(*tensors: Tensor) -> bool:
+    """Whether gradients written by hand run: nobody asked for plain autograd, or for what only autograd can do."""
+    if torch.compiler.is_compiling() or _chosen == "plain":
+        return False
+    return not (torch._C._are_functorch_transforms_active() or _has_tangent(tensors))  # noqa: SLF001
+
+
+def by_triton(x: Tensor) -> bool:
+    """Whether a Triton kernel runs on x, where there is one; only asked where `by_hand` holds."""
+    if _chosen == "triton":
+        _check_triton(x)
+        return True
+    return _chosen == "auto" and x.is_cuda and x.dtype in TRITON_DTYPES and find_triton()
+
+
+TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.complex64)
+"""What kernels read and write; they compute in float32."""
+
+
+@lru_cache(maxsize=1)
+def find_triton() -> bool:
+    """Whether Triton is installed."""
+    return find_spec("triton") is not None
+
+
+def _has_tangent(tensors: tuple[Tensor, ...]) -> bool:
+    if forward_ad._current_level < 0:  # noqa: SLF001
+        return False
+    return any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)  # type: ignore[no-untyped-call]
+
+
+def _check_triton(x: Tensor) -> None:
+    if not find_triton():
+        raise ValueError("backend 'triton' needs Triton, which is not installed: pip install triton (Linux only)")
+    if x.dtype not in TRITON_DTYPES:
+        raise ValueError(f"backend 'triton' computes in float32, got a tensor of {x.dtype}; take 'auto' or 'torch'")
+    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(
+            f"backend 'triton' needs tensors on a GPU, got one on {x.device}; for Triton's interpreter, set "
+            "TRITON_INTERPRET=1 before the first use"
+        )
+
+
+def _known(source: str, name: str) -> Backend:
+    for choice in get_args(Backend):
+        if name == choice:
+            known: Backend = choice
+            return known
+    raise ValueError(f"{source} must be one of {', '.join(get_args(Backend))}; got {name!r}")
+
+
+_chosen: Backend = _known(ENVIRONMENT, os.environ.get(ENVIRONMENT, "auto"))
