@@ -19,7 +19,7 @@ help:
 	@echo "make lint    ruff (rules and format) and mypy"
 	@echo "make format  apply ruff's fixes and format"
 	@echo "make docs    build the documentation into site/"
-	@echo "make bench   speed and memory of the losses, as ratios"
+	@echo "make bench   time and memory of every loss, operator and metric beside others'"
 	@echo "make smoke   every command once, at the smallest size"
 	@echo "make clean   remove what was built, the virtual environment and runs excepted"
 
@@ -60,7 +60,7 @@ docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/passband bench
 
 smoke: $(VENV)/.dev
 	PASSBAND=$(CURDIR)/$(BIN)/passband PYTHON=$(CURDIR)/$(BIN)/python .ci/smoke

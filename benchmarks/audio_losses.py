@@ -9,15 +9,15 @@ holds for backward beyond the inputs, in units of the prediction's. Framed losse
 import argparse
 import json
 import platform
-import statistics
 import warnings
 from pathlib import Path
 
 import torch
-from benchmarks.run import Loss, kept_bytes, seconds
 from torch import Tensor
 
 from passband import AmplitudeLoss, AmplitudePhaseLoss, WaveletLoss, __version__
+from passband.bench import kept_bytes, take_turns
+from passband.bench.item import Loss, loss_call
 from passband.regularization import FramedLoss, PixelLoss
 
 REFERENCE = "auraloss MR-STFT"
@@ -51,19 +51,13 @@ def losses() -> dict[str, Loss]:
 
 def measure(estimate: Tensor, clean: Tensor, repeats: int) -> dict[str, dict[str, float]]:
     """Milliseconds (median and half the distance of the quartiles), ratio to auraloss and bytes kept, by loss."""
-    named = losses()
-    times: dict[str, list[float]] = {name: [] for name in named}
-    for turn in range(repeats + 1):
-        for name, loss in named.items():
-            taken = seconds(loss, estimate, clean)
-            if turn:  # the first warms up
-                times[name].append(1e3 * taken)
-    unit, slow = estimate.untyped_storage().nbytes(), statistics.median(times[REFERENCE])
+    calls = {name: loss_call(loss, estimate, clean) for name, loss in losses().items()}
+    timings = take_turns(calls, 0, repeats, estimate.device)
+    unit, slow = estimate.untyped_storage().nbytes(), timings[REFERENCE].median
     results = {}
-    for name, loss in named.items():
-        low, middle, high = statistics.quantiles(times[name], n=4)
-        kept = kept_bytes(loss, estimate, clean) / unit
-        results[name] = {"ms": middle, "spread": (high - low) / 2, "ratio": middle / slow, "kept": kept}
+    for name, timing in timings.items():
+        numbers = {"ms": 1e3 * timing.median, "spread": 1e3 * timing.spread, "ratio": timing.median / slow}
+        results[name] = {**numbers, "kept": kept_bytes(calls[name], (estimate, clean)) / unit}
     return results
 
 

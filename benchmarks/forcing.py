@@ -14,8 +14,6 @@ import copy
 import json
 import platform
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,6 +21,7 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from passband import Flow, SpectralForcing, __version__
+from passband.bench import Call, half_quartile_distance, kept_bytes, take_turns
 from passband.models import JiT
 
 PROCESS = Flow(data_at=1, prediction="sample")
@@ -39,16 +38,6 @@ def small_unet(size: int) -> nn.Module:
     ).train()
 
 
-def seconds(action: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 class Training:
     """A network, its optimizer and a batch."""
 
@@ -58,60 +47,49 @@ class Training:
         self.t = torch.full((len(clean),), 0.4, device=clean.device)
         self.noisy = PROCESS.add_noise(clean, torch.randn_like(clean), self.t)
 
-    def step(self) -> None:
-        """Forward, loss, backward, update."""
+    def loss(self) -> Tensor:
+        """Forward pass and mean squared error."""
         with torch.autocast(self.clean.device.type, self.autocast, enabled=self.autocast is not None):
             output = self.network(self.noisy, self.t)
-        loss = (getattr(output, "sample", output).float() - self.clean).square().mean()
+        return (getattr(output, "sample", output).float() - self.clean).square().mean()
+
+    def update(self, loss: Tensor) -> None:
+        """Backward pass and update."""
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    @property
+    def step(self) -> Call:
+        """Both."""
+        return Call(self.loss, self.update)
 
-def measure(training: Training, repeats: int, operator_calls: int) -> dict[str, float]:
-    """Step with and without forcing, in turn and in either order, and the operator alone, in milliseconds."""
-    device, forcing = training.clean.device, SpectralForcing(PROCESS)
+
+def measure(training: Training, repeats: int) -> dict[str, float]:
+    """Step with and without forcing, and the operator alone, in milliseconds."""
+    forcing = SpectralForcing(PROCESS)
     # A copy, since attaching between the steps would disturb what is measured.
     forced = copy.deepcopy(training)
     forcing.attach(forced.network)
-    times: dict[str, list[float]] = {"plain": [], "forced": [], "operator": []}
-
-    def operator() -> None:
-        for _ in range(operator_calls):
-            forcing(training.noisy, training.t)
-
-    actions = {"plain": training.step, "forced": forced.step, "operator": operator}
-    for turn in range(repeats + 2):
-        order = list(actions) if turn % 2 else list(reversed(actions))
-        measured = {name: seconds(actions[name], device) for name in order}
-        measured["operator"] /= operator_calls
-        if turn >= 2:  # the first ones warm up
-            for name, value in measured.items():
-                times[name].append(value * 1e3)
+    operator = Call(lambda: forcing(training.noisy, training.t))
+    calls = {"plain": training.step, "forced": forced.step, "operator": operator}
+    timings = take_turns(calls, 0, repeats, training.clean.device)
     result = {}
-    for name, values in times.items():
-        low, result[name], high = statistics.quantiles(values, n=4)
-        result[f"{name} spread"] = (high - low) / 2
+    for name, timing in timings.items():
+        result[name], result[f"{name} spread"] = timing.median * 1e3, timing.spread * 1e3
     # Turn by turn, so that what slows a whole turn does not count.
-    result["share"] = statistics.median(o / p for o, p in zip(times["operator"], times["plain"], strict=True))
-    ratios = [f / p for f, p in zip(times["forced"], times["plain"], strict=True)]
-    low, result["ratio"], high = statistics.quantiles(ratios, n=4)
-    result["ratio spread"] = (high - low) / 2
+    plain, forced_times, alone = (timings[name].total for name in ("plain", "forced", "operator"))
+    result["share"] = statistics.median(o / p for o, p in zip(alone, plain, strict=True))
+    ratios = [f / p for f, p in zip(forced_times, plain, strict=True)]
+    result["ratio"], result["ratio spread"] = statistics.median(ratios), half_quartile_distance(ratios)
     return result
 
 
 def kept_share(z: Tensor) -> float:
     """Bytes kept for the backward pass over the input's bytes."""
-    kept: list[int] = []
-
-    def keep(x: Tensor) -> Tensor:
-        kept.append(x.nbytes)
-        return x
-
     z = z.detach().clone().requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        SpectralForcing(PROCESS)(z, torch.full((len(z),), 0.4, device=z.device))
-    return sum(kept) / z.nbytes
+    t = torch.full((len(z),), 0.4, device=z.device)
+    return kept_bytes(Call(lambda: SpectralForcing(PROCESS)(z, t)), [z]) / z.nbytes
 
 
 def report(title: str, row: dict[str, float], bar: float) -> None:
@@ -144,7 +122,7 @@ def main() -> None:
     clean = torch.randn(options.batch, 3, 64, 64)
     results: dict[str, object] = {"kept share": kept_share(clean)}
     print(f"\nkept for the backward pass: {results['kept share']:.6f} of the input's bytes (bar: 0.01)")
-    row = measure(Training(small_unet(64), clean, None), options.repeats, 5)
+    row = measure(Training(small_unet(64), clean, None), options.repeats)
     results["unet, cpu"] = row
     report(f"small U-Net, {tuple(clean.shape)}, CPU", row, 0.6)
     if cuda:
@@ -152,7 +130,7 @@ def main() -> None:
         network = JiT.from_size("B/16", input_size=256, num_classes=0).cuda().train()
         if options.compile:
             network.compile()
-        row = measure(Training(network, clean, torch.bfloat16), options.repeats, 20)
+        row = measure(Training(network, clean, torch.bfloat16), options.repeats)
         results["JiT-B/16, gpu"] = row
         report(f"JiT-B/16, {tuple(clean.shape)}, bfloat16", row, 0.5)
     if options.json:

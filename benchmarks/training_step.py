@@ -7,14 +7,13 @@ without a term; the spread is half the distance between the quartiles. Beside ED
 import argparse
 import json
 import platform
-import statistics
-import time
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from passband import __version__
+from passband.bench import Call, take_turns
 from passband.process import EDM
 from passband.training.batches import Batch
 from passband.training.build import build_regularizer
@@ -58,37 +57,28 @@ class Arm:
         self.network, self.regularizer = network, build_regularizer(parsed)
         self.optimizer = torch.optim.AdamW(network.parameters(), 1e-4)
 
-    def seconds(self, batch: Batch) -> float:
-        """One step: forward, both losses, backward, update."""
-        cuda = batch.clean.is_cuda
-        if cuda:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        denoising_loss(self.network, EDM(), self.regularizer, batch, 0).total.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+    def step(self, batch: Batch) -> Call:
+        """One step: forward and both losses; backward and update."""
+
+        def update(loss: Tensor) -> None:
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+
+        return Call(lambda: denoising_loss(self.network, EDM(), self.regularizer, batch, 0).total, update)
 
 
 def measure(model: Model, batch: Batch, repeats: int) -> dict[str, dict[str, float]]:
     """Median, spread and ratio of each arm."""
     shape = tuple(batch.clean.shape[1:])
     network = build_network(model, (shape[0], shape[1], shape[2]), 0).to(batch.clean.device).train()
-    arms = {name: Arm(network, loss) for name, loss in LOSSES.items()}
-    for arm in arms.values():
-        arm.seconds(batch)
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(repeats):
-        for name, arm in arms.items():
-            times[name].append(arm.seconds(batch))
-    base = statistics.median(times["none"])
-    result = {}
-    for name, values in times.items():
-        low, middle, high = statistics.quantiles(values, n=4)
-        result[name] = {"ms": middle * 1e3, "spread": (high - low) / 2 * 1e3, "ratio": middle / base}
-    return result
+    steps = {name: Arm(network, loss).step(batch) for name, loss in LOSSES.items()}
+    timings = take_turns(steps, 0, repeats, batch.clean.device)
+    base = timings["none"].median
+    return {
+        name: {"ms": timing.median * 1e3, "spread": timing.spread * 1e3, "ratio": timing.median / base}
+        for name, timing in timings.items()
+    }
 
 
 def main() -> None:

@@ -11,6 +11,10 @@ import jaxtyping
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    # Triton's kernels run in its interpreter, which has to be chosen before the first import of Triton.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # Before the first import of passband. As for mypy, an int is a float.
 jaxtyping.install_import_hook("passband", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 

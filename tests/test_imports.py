@@ -12,6 +12,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 # Highest first. A package imports itself and what stands below it, never a neighbour on its own level.
 LEVELS = (
     ("cli", "__main__"),
+    ("bench",),
     ("training",),
     ("integrations",),
     ("reports",),

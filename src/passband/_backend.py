@@ -1,15 +1,17 @@
 """Which form of a loss or an operator runs: plain autograd, a gradient written by hand, or a Triton kernel."""
 
 import os
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, nullcontext
+from functools import cache, lru_cache
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Literal, get_args, no_type_check
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 Backend = Literal["auto", "plain", "torch", "triton"]
 
@@ -65,7 +67,9 @@ def by_triton(x: Tensor) -> bool:
     if _chosen == "triton":
         _check_triton(x)
         return True
-    return _chosen == "auto" and x.is_cuda and x.dtype in TRITON_DTYPES and find_triton()
+    if _chosen != "auto" or not x.is_cuda or x.dtype not in TRITON_DTYPES or type(x) not in (Tensor, Parameter):
+        return False
+    return find_triton() and works(x.device)
 
 
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.complex64)
@@ -76,6 +80,29 @@ TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.complex64)
 def find_triton() -> bool:
     """Whether Triton is installed."""
     return find_spec("triton") is not None
+
+
+@cache
+def works(device: torch.device) -> bool:
+    """Whether kernels run on a device: found out once, since an old GPU or a missing C compiler is seen no earlier."""
+    try:
+        import triton
+
+        @triton.jit
+        @no_type_check
+        def nothing(x_ptr):  # noqa: ANN001, ANN202
+            pass
+
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            nothing[(1,)](torch.empty(1, device=device))
+    except Exception as error:  # noqa: BLE001  # whatever it is, PyTorch's operations work
+        warnings.warn(
+            f"Triton does not run on {device}, so PyTorch's operations are used ({type(error).__name__}: {error}); "
+            "PASSBAND_BACKEND=torch chooses them without this warning",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def _has_tangent(tensors: tuple[Tensor, ...]) -> bool:

@@ -121,7 +121,7 @@ def test_right_lines_pass() -> None:
     for line in (
         "passband sample runs/a --count 3",
         "passband --version",
-        "python -m benchmarks.run",
+        "python -m benchmarks.loader",
         "make demo test",
     ):
         check(commands(line)[0])

@@ -1,8 +1,10 @@
 """Losses over short-time frames against torch.stft, SciPy and the plain losses."""
 
 import copy
+import gc
 import math
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import passband
 from passband.process import VP
 from passband.regularization import (
     AmplitudeLoss,
@@ -195,20 +198,29 @@ def test_autocast_changes_nothing(loss):
     assert torch.equal(grad, expected_gradient)
 
 
+class Kept:
+    """What autograd holds of one tensor, for as long as it does."""
+
+    def __init__(self, tensor: Tensor, alive: "weakref.WeakSet[Kept]") -> None:
+        self.tensor = tensor
+        alive.add(self)
+
+
 @every_loss
-def test_nothing_but_the_inputs_is_kept_for_backward(loss):
+@pytest.mark.parametrize(("backend", "signals"), [("auto", 1), ("plain", 0)])
+def test_one_signal_besides_the_inputs_is_kept_for_backward(loss, backend, signals):
     estimate, clean = pair()
     estimate.requires_grad_()
-    kept: list[Tensor] = []
-
-    def keep(x: Tensor) -> Tensor:
-        kept.append(x)
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+    alive: weakref.WeakSet[Kept] = weakref.WeakSet()
+    with (
+        torch.autograd.graph.saved_tensors_hooks(lambda x: Kept(x, alive), lambda kept: kept.tensor),
+        passband.backend(backend),
+    ):
         value = loss(estimate, clean)
+    gc.collect()
     inputs = {x.untyped_storage().data_ptr() for x in (estimate, clean)}
-    assert all(x.untyped_storage().data_ptr() in inputs or x.numel() == 1 for x in kept)
+    own = [x.tensor for x in alive if x.tensor.untyped_storage().data_ptr() not in inputs and x.tensor.numel() > 1]
+    assert sum(x.untyped_storage().nbytes() for x in own) == signals * estimate.nbytes
     first, second = (torch.autograd.grad(value.sum(), estimate, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
 

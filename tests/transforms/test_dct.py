@@ -9,10 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import passband
+from passband import _linear
 from passband.transforms import block_dct, block_idct, dct, dct_matrix, idct
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
-LONG = [513, 1000, 1025]  # beyond the largest matrix: the FFT form
+LONG = [257, 258, 513, 1000, 1025]  # beyond the largest matrix: the FFT form
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple)
 
 
@@ -113,6 +115,63 @@ def test_gradients_of_blocks():
     x = field((4, 6))[:1, :1].requires_grad_()
     torch.autograd.gradcheck(lambda x: block_dct(x, 2), (x,))
     torch.autograd.gradcheck(block_idct, (block_dct(x, 2).detach().requires_grad_(),))
+
+
+@pytest.mark.parametrize("size", [(5,), (3, 4), (300,), (257, 3), (3, 270), (2, 3, 2)])
+@pytest.mark.parametrize("transform", [dct, idct])
+def test_equals_plain_autograd(transform, size):
+    x, upstream = field(size).requires_grad_(), field(size, 1)
+    results = []
+    for backend in ("auto", "plain"):
+        with passband.backend(backend):
+            result = transform(x)
+            (grad,) = torch.autograd.grad(result.square().sum(), x, create_graph=True)
+            results.append((result, grad, *torch.autograd.grad(grad, x, upstream)))
+    torch.testing.assert_close(*results, rtol=0, atol=1e-12)
+
+
+def test_second_derivatives():
+    x = field((3, 4))[:1, :1].requires_grad_()
+    torch.autograd.gradgradcheck(lambda x: dct(x).pow(3), (x,))
+    torch.autograd.gradgradcheck(lambda x: idct(x, (3,)).pow(3), (x,))
+
+
+def test_nothing_is_kept_for_the_backward_pass():
+    kept = []
+    x = torch.randn(2, 3, 16, 300, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.nbytes), lambda t: t):
+        idct(dct(x))
+    assert kept == []
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 130, 140), (3, 1, 256, 64), (1, 2, 3, 128, 130)])
+@pytest.mark.parametrize("inverse", [False, True])
+def test_large_products(shape, inverse):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    transform = idct if inverse else dct
+    expected = transform(x.double())
+    torch.testing.assert_close(transform(x).double(), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(transform(x.mT.contiguous().mT).double(), expected, rtol=0, atol=1e-5)
+
+
+@given(rows=st.integers(1, 9), n=st.integers(1, 9), columns=st.integers(1, 9), seed=st.integers(0, 9))
+def test_products_by_either_library(rows, n, columns, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x, weight = torch.randn(rows, n, generator=generator), torch.randn(columns, n, generator=generator)
+    expected = x.double() @ weight.double().T
+    with pytest.MonkeyPatch.context() as patch:
+        for smallest in (0, 2**21):
+            patch.setattr(_linear, "_SMALLEST", smallest)
+            for a in (x, x.T.contiguous().T):
+                for b in (weight, weight.T.contiguous().T):
+                    torch.testing.assert_close(_linear.linear(a, b).double(), expected, rtol=0, atol=1e-5)
+
+
+def test_under_function_transforms():
+    x, upstream = field((4, 5)), field((4, 5), 1)
+    torch.testing.assert_close(torch.func.vmap(lambda x: dct(x[None])[0])(x), dct(x))
+    torch.testing.assert_close(torch.func.jvp(dct, (x,), (upstream,))[1], dct(upstream))
+    torch.testing.assert_close(torch.func.grad(lambda x: (dct(x) * upstream).sum())(x), idct(upstream))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -6,6 +6,7 @@ import typer
 
 from passband import __version__
 from passband.cli.average import average
+from passband.cli.bench import bench
 from passband.cli.compare import compare
 from passband.cli.data import app as data
 from passband.cli.demo import demo
@@ -57,6 +58,7 @@ app.command("evaluate")(evaluate)
 app.command("grid")(grid)
 app.command("average")(average)
 app.command("compare")(compare)
+app.command("bench")(bench)
 app.add_typer(import_app, name="import")
 app.add_typer(export_app, name="export")
 app.add_typer(data, name="data")

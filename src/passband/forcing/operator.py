@@ -1,25 +1,17 @@
 """The operator of Spectral Forcing: a DCT low-pass with one cutoff per sample."""
 
 import math
-from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from passband._checks import check_batch, check_number, is_integer
-from passband._numerics import compute_dtype, no_autocast
-from passband._tables import Table
-from passband.transforms import radial_grid
-from passband.transforms.dct import dct, idct
+from passband._numerics import compute_dtype
+from passband.forcing._autograd import forced
+from passband.forcing._gains import Options
 
 Window = int | list[int] | tuple[int, ...] | None
-
-
-class _Options(NamedTuple):
-    kappa: float
-    window: tuple[int, ...]
-    exact: bool
 
 
 def spectral_low_pass(
@@ -67,11 +59,9 @@ def spectral_low_pass(
     """
     check_batch("z", z, dims=(1, 2))
     check_kappa(kappa)
-    options = _Options(float(kappa), window_sides(tuple(z.shape[2:]), window), bool(exact))
+    options = Options(float(kappa), window_sides(tuple(z.shape[2:]), window), bool(exact))
     cutoffs = _cutoffs(cutoff, z)
-    if cutoffs.requires_grad:
-        return _low_pass(z, cutoffs, options)
-    return _forced(z, cutoffs, options)
+    return forced(z, cutoffs, options)
 
 
 def check_kappa(kappa: float) -> None:
@@ -125,11 +115,16 @@ def _cutoffs(cutoff: float | Tensor, z: Tensor) -> Tensor:
             f"cutoff must hold one value, or one per sample: got shape {tuple(cutoff.shape)} for a batch of "
             f"{z.shape[0]}"
         )
-    if cutoff.device.type == "cpu" and not torch.compiler.is_compiling():
+    if cutoff.device.type == "cpu" and not (torch.compiler.is_compiling() or _transformed()):
         _check_values(cutoff)
     if _is_host_number(cutoff, z):
         return torch.full((1,), cutoff.item(), dtype=dtype, device=z.device)
     return cutoff.reshape(-1).to(z.device, dtype)
+
+
+def _transformed() -> bool:
+    """Whether torch.func runs the code, with tensors that may stand for many."""
+    return torch._C._are_functorch_transforms_active()  # noqa: SLF001
 
 
 def _is_host_number(cutoff: Tensor, z: Tensor) -> bool:
@@ -139,9 +134,10 @@ def _is_host_number(cutoff: Tensor, z: Tensor) -> bool:
 
 
 def _check_values(cutoff: Tensor) -> None:
-    values = cutoff.detach()
-    if bool(((values < -1e-5) | (values > 1 + 1e-5)).any()):  # NaN passes, to come out as NaN
-        raise ValueError(_outside(values.min().item(), values.max().item()))
+    values = cutoff.detach().reshape(-1).tolist()
+    if any(c < -1e-5 or c > 1 + 1e-5 for c in values):  # NaN passes, to come out as NaN
+        known = [c for c in values if not math.isnan(c)]
+        raise ValueError(_outside(min(known), max(known)))
 
 
 def _outside(low: float, high: float) -> str:
@@ -149,80 +145,3 @@ def _outside(low: float, high: float) -> str:
         f"a cutoff is a share of the largest frequency, 0 to 1; got values in [{low:g}, {high:g}] "
         "(a front returns cutoffs, not frequency indices)"
     )
-
-
-class _LowPass(torch.autograd.Function):
-    """The operator as its own gradient."""
-
-    @staticmethod
-    def forward(z: Tensor, cutoffs: Tensor, options: _Options) -> Tensor:
-        return _low_pass(z, cutoffs, options)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, _Options], output: Tensor) -> None:  # noqa: ARG004
-        ctx.save_for_backward(inputs[1])
-        ctx.options = inputs[2]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (cutoffs,) = ctx.saved_tensors
-        return _forced(grad, cutoffs, ctx.options), None, None
-
-
-def _forced(z: Tensor, cutoffs: Tensor, options: _Options) -> Tensor:
-    result = _LowPass.apply(z, cutoffs, options)  # type: ignore[no-untyped-call]
-    assert isinstance(result, Tensor)
-    return result
-
-
-def _low_pass(z: Tensor, cutoffs: Tensor, options: _Options) -> Tensor:
-    with no_autocast(z):
-        x = z.to(compute_dtype(z))
-        if not options.exact:
-            return _filtered(x, _gain(cutoffs, options), options.window).to(z.dtype)
-        return (x - _filtered(x, _loss(cutoffs, options), options.window)).to(z.dtype)
-
-
-def _gain(cutoffs: Tensor, options: _Options) -> Tensor:
-    """M of each sample, (batch, *window)."""
-    return (options.kappa * (_per_sample(cutoffs, options) - _radius(cutoffs, options))).sigmoid()
-
-
-def _loss(cutoffs: Tensor, options: _Options) -> Tensor:
-    """1 - M' of each sample, with 1 - M / M(DC) as (1 - M)(1 - exp(-kappa rho)): exactly 0 at DC, nothing cancels."""
-    c, rho = _per_sample(cutoffs, options), _radius(cutoffs, options)
-    share = (options.kappa / 4 * (1 - c)).clamp(max=1)
-    return share * (options.kappa * (rho - c)).sigmoid() * -torch.expm1(-options.kappa * rho)
-
-
-def _per_sample(cutoffs: Tensor, options: _Options) -> Tensor:
-    return cutoffs.reshape(-1, *(1,) * len(options.window))
-
-
-def _radius(cutoffs: Tensor, options: _Options) -> Tensor:
-    return _RADII(options.window, cutoffs.dtype, cutoffs.device)
-
-
-def _relative_radius(size: tuple[int, ...], device: torch.device) -> Tensor:
-    radius = radial_grid(size, kind="dct", device=device)
-    return radius / radius.max().clamp(min=1e-12)  # a single point has no frequency but 0
-
-
-_RADII = Table(_relative_radius, largest=8)
-
-
-def _filtered(x: Tensor, gain: Tensor, window: tuple[int, ...]) -> Tensor:
-    """Multiply the spectrum of each window by the gains, (batch or 1, *window)."""
-    shape, last = x.shape, window[-1]
-    # The windows stay where they are: each axis is transformed in a view that has it in place.
-    columns = (-1, 1, last) if len(window) == 1 else (-1, 1, window[0], shape[-1])
-    rows = (-1, 1, last)
-    grid = [part for n, side in zip(shape[2:], window, strict=True) for part in (n // side, side)]
-    over = [part for side in gain.shape[1:] for part in (1, side)]
-    spectrum = dct(x.reshape(rows))
-    if len(window) == 2:
-        spectrum = dct(spectrum.reshape(columns), dims=(2,))
-    spectrum = spectrum.reshape(*shape[:2], *grid) * gain.reshape(gain.shape[0], 1, *over)
-    if len(window) == 2:
-        spectrum = idct(spectrum.reshape(columns), dims=(2,))
-    return idct(spectrum.reshape(rows)).reshape(shape)

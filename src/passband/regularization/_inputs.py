@@ -10,11 +10,23 @@ from passband._numerics import upcast
 from passband.transforms import half_weights
 
 
-def checked_pair(estimate: Tensor, clean: Tensor) -> tuple[Tensor, ...]:
-    """Check two fields of one shape and bring them to their compute dtype."""
+def check_pair(estimate: Tensor, clean: Tensor) -> None:
+    """Raise unless both are fields of one shape."""
     check_batch("estimate", estimate)
     check_batch("clean", clean)
     check_same_shape("estimate", estimate, "clean", clean)
+
+
+def check_spectral_pair(estimate: Tensor, clean: Tensor) -> None:
+    """The same, for a loss that takes FFTs, which need samples."""
+    check_pair(estimate, clean)
+    if clean.shape[0] == 0:
+        raise ValueError(f"clean holds no samples: got shape {tuple(clean.shape)}; leave empty batches out")
+
+
+def checked_pair(estimate: Tensor, clean: Tensor) -> tuple[Tensor, ...]:
+    """Check two fields of one shape and bring them to their compute dtype."""
+    check_pair(estimate, clean)
     return upcast(estimate, clean)
 
 

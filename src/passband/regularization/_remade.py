@@ -7,8 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from passband._backend import by_hand
-
 
 class _Remade(NamedTuple):
     make: Callable[[], Tensor]
@@ -35,7 +33,7 @@ def remade(x: Tensor, make: Callable[[], Tensor], *sources: Tensor) -> Iterator[
         sources: what `make` reads, and keeps alive.
 
     """
-    if not x.requires_grad or not by_hand(x) or any(_same(x, source) for source in sources):
+    if not x.requires_grad or any(_same(x, source) for source in sources):
         yield
         return
     again = _Remade(make, sources, tuple(source._version for source in sources))  # noqa: SLF001

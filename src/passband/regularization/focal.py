@@ -1,10 +1,14 @@
 """Focal frequency loss."""
 
+from functools import partial
+
 import torch
+from torch import Tensor
 
 from passband._checks import check_number
-from passband._numerics import no_autocast
-from passband.regularization._inputs import checked_pair, spectrum_mean
+from passband.regularization._gradient import with_gradient
+from passband.regularization._inputs import check_spectral_pair, spectrum_mean
+from passband.regularization.kernels.focal import focal
 from passband.regularization.loss import Field, PerSample, SpectralLoss
 from passband.transforms import rfftn
 
@@ -40,15 +44,18 @@ def focal_frequency_loss(estimate: Field, clean: Field, alpha: float = 1.0) -> P
     check_number("alpha", alpha)
     if not alpha >= 0:
         raise ValueError(f"alpha must be at least 0, got {alpha}")
-    estimate, clean = checked_pair(estimate, clean)
-    with no_autocast(clean):
-        difference = torch.view_as_real(rfftn(estimate - clean))
-        power = difference.square().sum(-1)
-        size = power.detach().sqrt()
-        largest = size.flatten(2).amax(-1).reshape(*size.shape[:2], *(1,) * (size.ndim - 2))
-        # Over a largest difference of 0 the weight would be 0 / 0; the power is 0 there too.
-        weight = (size / largest.masked_fill(largest == 0, 1.0)) ** alpha
-        return spectrum_mean(weight * power, clean.shape[2:])
+    check_spectral_pair(estimate, clean)
+    return with_gradient(partial(_focal, alpha=alpha), partial(focal, alpha=alpha), estimate, clean)
+
+
+def _focal(estimate: Tensor, clean: Tensor, alpha: float) -> PerSample:
+    difference = torch.view_as_real(rfftn(estimate - clean))
+    power = difference.square().sum(-1)
+    size = power.detach().sqrt()
+    largest = size.flatten(2).amax(-1).reshape(*size.shape[:2], *(1,) * (size.ndim - 2))
+    # Over a largest difference of 0 the weight would be 0 / 0; the power is 0 there too.
+    weight = (size / largest.masked_fill(largest == 0, 1.0)) ** alpha
+    return spectrum_mean(weight * power, clean.shape[2:])
 
 
 class FocalFrequencyLoss(SpectralLoss):

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 
 from passband._checks import check_choice, check_number
-from passband._numerics import no_autocast
-from passband.regularization._inputs import checked_pair, spectrum_mean
+from passband.regularization._gradient import Gradient, with_gradient
+from passband.regularization._inputs import check_spectral_pair, spectrum_mean
+from passband.regularization.kernels.amplitude import amplitude
+from passband.regularization.kernels.phase import SILENCE, amplitude_phase
 from passband.regularization.loss import Field, PerSample, SpectralLoss
 from passband.transforms import rfftn
 
 Coupling = Literal["frequency", "energy", "norm"]
-
-#: Smallest squared amplitude at which a phase counts fully, where a clean sample has no power at all.
-_SILENCE = 1e-12
 
 
 def amplitude_loss(estimate: Field, clean: Field) -> PerSample:
@@ -44,9 +43,12 @@ def amplitude_loss(estimate: Field, clean: Field) -> PerSample:
 
     Source: Spectral Regularization (arXiv:2603.02447).
     """
-    estimate, clean = checked_pair(estimate, clean)
-    with no_autocast(clean):
-        return spectrum_mean((rfftn(clean).abs() - rfftn(estimate).abs()).abs(), clean.shape[2:])
+    check_spectral_pair(estimate, clean)
+    return with_gradient(_amplitude, amplitude, estimate, clean)
+
+
+def _amplitude(estimate: Tensor, clean: Tensor) -> PerSample:
+    return spectrum_mean((rfftn(clean).abs() - rfftn(estimate).abs()).abs(), clean.shape[2:])
 
 
 def amplitude_phase_loss(
@@ -87,9 +89,15 @@ def amplitude_phase_loss(
     Source: Spectral Regularization (arXiv:2603.02447), Eq. 15.
     """
     _check_options(coupling, rel)
-    estimate, clean = checked_pair(estimate, clean)
-    with no_autocast(clean):
-        return _COUPLINGS[coupling](_compare(rfftn(estimate), rfftn(clean), clean.shape[2:], rel))
+    check_spectral_pair(estimate, clean)
+
+    def plain(x: Tensor, y: Tensor) -> PerSample:
+        return _COUPLINGS[coupling](_compare(rfftn(x), rfftn(y), y.shape[2:], rel))
+
+    def hand(x: Tensor, y: Tensor, wanted: bool) -> tuple[PerSample, Gradient | None]:
+        return amplitude_phase(x, y, coupling, rel, wanted)
+
+    return with_gradient(plain, hand, estimate, clean)
 
 
 class AmplitudeLoss(SpectralLoss):
@@ -158,7 +166,7 @@ def _compare(x: Tensor, y: Tensor, size: Sequence[int], rel: float) -> _Comparis
     """Amplitudes and faded phases of the estimate's spectrum x and the clean spectrum y."""
     amplitude_x, amplitude_y = x.abs(), y.abs()
     power = spectrum_mean(amplitude_y.square(), size)
-    floor = (rel**2 * power).clamp(min=_SILENCE).sqrt().reshape(-1, *(1,) * (y.ndim - 1))
+    floor = (rel**2 * power).clamp(min=SILENCE).sqrt().reshape(-1, *(1,) * (y.ndim - 1))
     # In units of the floor, squares neither underflow for faint samples nor need a second epsilon.
     turn = _phase_difference(x / floor, y / floor) * _fade(amplitude_x / floor) * _fade(amplitude_y / floor)
     return _Comparison((amplitude_y - amplitude_x).abs(), turn, amplitude_y, size)

@@ -2,21 +2,25 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from passband._backend import backend
 from passband._checks import check_batch, check_choice, check_integer, check_number
-from passband._numerics import no_autocast
-from passband.regularization._inputs import checked_pair
+from passband._numerics import no_autocast, upcast
+from passband.regularization._gradient import Gradient, with_gradient
+from passband.regularization._inputs import check_pair
 from passband.regularization.loss import PerSample, SpectralLoss
 
 Window = Literal["hann", "rectangular"]
 Signal = Float[Tensor, "batch channels samples"]
+Loss = Callable[[Tensor, Tensor], PerSample]
 
 FRAME_LENGTHS = (512, 1024, 2048)
 
@@ -71,15 +75,16 @@ def framed_loss(
     _check_options(loss, frame_lengths, overlap, window)
     check_batch("estimate", estimate, dims=(1,))
     check_batch("clean", clean, dims=(1,))
-    estimate, clean = checked_pair(estimate, clean)
+    check_pair(estimate, clean)
     _check_length(clean.shape[-1], frame_lengths)
-    with no_autocast(clean):
-        values: list[Tensor] = []
-        for length in frame_lengths:
-            resolution = partial(_resolution, loss=loss, length=length, overlap=overlap, window=window)
-            # Kept for the backward pass, overlapping frames would be tens of times the signal: they are made again.
-            values.append(checkpoint(resolution, estimate, clean, use_reentrant=False, preserve_rng_state=False))
-        return sum(values[1:], start=values[0]) / len(values)
+    resolutions = [_Resolution(length, _hop(length, overlap), window) for length in frame_lengths]
+    plain = partial(_plain, loss=loss, resolutions=resolutions)
+    try:
+        by_hand = partial(_by_hand, loss=loss, resolutions=resolutions)
+        return with_gradient(plain, by_hand, estimate, clean)
+    except _OtherLeafError:
+        with no_autocast(clean):
+            return plain(*upcast(estimate, clean))
 
 
 class FramedLoss(SpectralLoss):
@@ -139,18 +144,49 @@ class FramedLoss(SpectralLoss):
         return f"frame_lengths={self.frame_lengths}, overlap={self.overlap}, window={self.window!r}"
 
 
-def _resolution(
-    estimate: Tensor,
-    clean: Tensor,
-    loss: Callable[[Tensor, Tensor], PerSample],
-    length: int,
-    overlap: float,
-    window: Window,
-) -> PerSample:
-    hop = _hop(length, overlap)
-    weights = _window(length, window, clean)
-    framed = (_frames(x, length, hop) for x in (estimate, clean))
-    return loss(*(frames if weights is None else frames * weights for frames in framed))
+class _Resolution(NamedTuple):
+    length: int
+    hop: int
+    window: Window
+
+    def weights(self, like: Tensor) -> Tensor | None:
+        """The window over its RMS; None for 1."""
+        if self.window == "rectangular":
+            return None
+        weights = torch.hann_window(self.length, dtype=like.dtype, device=like.device)
+        return weights / weights.square().mean().sqrt()
+
+    def mirrored(self, samples: int) -> tuple[int, int]:
+        """Samples to continue a signal by at both ends, so that there is a frame per hop."""
+        missing = (math.ceil(samples / self.hop) - 1) * self.hop + self.length - samples
+        return missing // 2, missing - missing // 2
+
+    def frames(self, x: Tensor) -> Tensor:
+        """Windowed frames of a signal that is mirrored at both ends, (batch, channels x frames, length)."""
+        samples, weights = x.shape[-1], self.weights(x)
+        before, after = self.mirrored(samples)
+        if before + after > 0:
+            head, tail = x[..., :before].flip(-1), x[..., samples - after :].flip(-1)
+            x = torch.cat([head, x, tail], dim=-1)
+        framed = x.unfold(-1, self.length, self.hop)
+        return (framed if weights is None else framed * weights).flatten(1, 2)
+
+    def add_back_(self, total: Tensor, framed: Tensor) -> None:
+        """Add to a signal the adjoint of `frames`: what it takes from frames, windowed, where they came from."""
+        samples, weights = total.shape[-1], self.weights(total)
+        if weights is not None:
+            framed = framed * weights
+        before, after = self.mirrored(samples)
+        framed = framed.reshape(*total.shape[:2], -1, self.length)
+        frames, parts = framed.shape[2], math.ceil(self.length / self.hop)
+        hops = total.new_zeros(*total.shape[:2], frames + parts - 1, self.hop)
+        for part in range(parts):
+            taken = framed[..., part * self.hop : (part + 1) * self.hop]
+            hops[:, :, part : part + frames, : taken.shape[-1]] += taken
+        x = hops.flatten(2)
+        total += x[..., before : before + samples]
+        total[..., :before] += x[..., :before].flip(-1)
+        total[..., samples - after :] += x[..., before + samples : before + samples + after].flip(-1)
 
 
 def _hop(length: int, overlap: float) -> int:
@@ -158,23 +194,66 @@ def _hop(length: int, overlap: float) -> int:
     return max(1, round(length * (1 - overlap)))
 
 
-def _frames(x: Tensor, length: int, hop: int) -> Tensor:
-    """Frames of a signal that is mirrored at both ends, (batch, channels x frames, length)."""
-    samples = x.shape[-1]
-    missing = (math.ceil(samples / hop) - 1) * hop + length - samples
-    if missing > 0:
-        before, after = missing // 2, missing - missing // 2
-        head, tail = x[..., :before].flip(-1), x[..., samples - after :].flip(-1)
-        x = torch.cat([head, x, tail], dim=-1)
-    return x.unfold(-1, length, hop).flatten(1, 2)
+def _plain(estimate: Tensor, clean: Tensor, loss: Loss, resolutions: Sequence[_Resolution]) -> PerSample:
+    values: list[Tensor] = []
+    for resolution in resolutions:
+        call = partial(_frame_loss, loss=loss, resolution=resolution)
+        # Kept for the backward pass, overlapping frames would be tens of times the signal: they are made again.
+        values.append(checkpoint(call, estimate, clean, use_reentrant=False, preserve_rng_state=False))
+    return sum(values[1:], start=values[0]) / len(values)
 
 
-def _window(length: int, window: Window, like: Tensor) -> Tensor | None:
-    """The window over its RMS; None for 1."""
-    if window == "rectangular":
-        return None
-    weights = torch.hann_window(length, dtype=like.dtype, device=like.device)
-    return weights / weights.square().mean().sqrt()
+def _frame_loss(estimate: Tensor, clean: Tensor, loss: Loss, resolution: _Resolution) -> PerSample:
+    # What runs in the backward pass must be what ran before it, also where another backend is chosen by then.
+    with nullcontext() if torch.compiler.is_compiling() else backend("plain"):
+        return loss(resolution.frames(estimate), resolution.frames(clean))
+
+
+def _by_hand(
+    estimate: Tensor, clean: Tensor, wanted: bool, loss: Loss, resolutions: Sequence[_Resolution]
+) -> tuple[PerSample, Gradient | None]:
+    """Values and gradient, see `with_gradient`: the loss's own gradient in the frames, added up in the signal."""
+    total = torch.zeros_like(clean, memory_format=torch.contiguous_format) if wanted else None
+    values: list[Tensor] = []
+    for resolution in resolutions:
+        frames, others = resolution.frames(estimate.detach()), resolution.frames(clean)
+        if total is None:
+            values.append(loss(frames, others))
+            continue
+        value, gradient = _inner(loss, frames.requires_grad_(), others, clean[0].numel())
+        values.append(value)
+        if gradient is not None:
+            resolution.add_back_(total, gradient)
+    mean = sum(values[1:], start=values[0]) / len(values)
+    return mean, None if total is None else Gradient(total, 1 / (clean[0].numel() * len(values)))
+
+
+def _inner(loss: Loss, estimate: Tensor, clean: Tensor, factor: int) -> tuple[PerSample, Tensor | None]:
+    """A loss's values, and the gradient of them times a factor, which makes it of order 1."""
+    with torch.enable_grad():
+        values = loss(estimate, clean)
+    if values.grad_fn is None:
+        return values.detach(), None
+    _check_leaves(values, estimate)
+    (gradient,) = torch.autograd.grad(values, estimate, torch.full_like(values, factor), allow_unused=True)
+    return values.detach(), gradient
+
+
+class _OtherLeafError(Exception):
+    """The loss has parameters of its own that get gradients."""
+
+
+def _check_leaves(values: Tensor, estimate: Tensor) -> None:
+    """Raise where the values depend on more than the estimate that gets a gradient, which only autograd finds."""
+    nodes, seen = [values.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if getattr(node, "variable", estimate) is not estimate:
+            raise _OtherLeafError
+        nodes.extend(following for following, _ in node.next_functions)
 
 
 def _check_options(loss: object, frame_lengths: Sequence[int], overlap: float, window: str) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from passband._backend import by_hand
 from passband._checks import check_floating, check_same_shape
 from passband.process import Process, Time
 from passband.regularization._remade import remade
@@ -215,10 +216,7 @@ class SpectralRegularizer(nn.Module):
                 f"{self.clean_estimate!r} calls the network again, which a residual does not allow: call the "
                 "regularizer itself with noisy, pred, clean= and denoiser=, or take clean_estimate=tweedie"
             )
-
-        def pair() -> tuple[Tensor, Tensor]:
-            return clean_pair(self.loss, process, pred, target, t, clean, noisy)
-
+        pair = partial(clean_pair, self.loss, process, pred, target, t, clean, noisy)
         sources = [x for x in (pred, target, clean, noisy) if x is not None]
         named = self._terms(*pair(), lambda: pair()[0], *sources)
         return self._weighted(named, process, t, pred, base_loss, sample_weight)
@@ -242,7 +240,7 @@ class SpectralRegularizer(nn.Module):
         self, estimate: Tensor, clean: Tensor, again: Callable[[], Tensor] | None, *sources: Tensor
     ) -> dict[str, tuple[float, PerSample]]:
         """Weight and values of each loss by its name; `again` makes the estimate once more of the sources."""
-        with nullcontext() if again is None else remade(estimate, again, *sources):
+        with remade(estimate, again, *sources) if again is not None and by_hand(estimate) else nullcontext():
             return {name: (weight, term(estimate, clean)) for name, weight, term in self.loss.terms()}
 
     def _weighted(

@@ -1,13 +1,17 @@
 """Wavelet L1 loss, decimated or stationary."""
 
 from collections.abc import Callable
+from math import prod
 
-from torch import Tensor
-
-from passband._numerics import no_autocast
-from passband.regularization._inputs import checked_pair
+from passband.regularization._gradient import with_gradient
+from passband.regularization._inputs import check_pair
+from passband.regularization.kernels.wavelet import WaveletL1
 from passband.regularization.loss import Field, PerSample, SpectralLoss
-from passband.transforms import WaveletCoefficients, check_transform, dwt, swt
+from passband.transforms import check_transform
+from passband.transforms._filters import filter_bank
+from passband.transforms._subbands import subband_names
+from passband.transforms.stationary import check_stationary
+from passband.transforms.wavelet import dwt_sizes
 
 SubbandWeights = Callable[[int, str], float]
 """The weight of a sub-band by its level (1 = finest) and name (`ad`, `da`, `dd`; the approximation: `aa`)."""
@@ -57,9 +61,10 @@ def wavelet_loss(
 
     Source: Spectral Regularization (arXiv:2603.02447).
     """
-    estimate, clean = checked_pair(estimate, clean)
-    with no_autocast(clean):
-        return _subband_sum(_transform(estimate - clean, wavelet, levels, mode, stationary), weights)
+    check_pair(estimate, clean)
+    sizes = _sizes(tuple(clean.shape[2:]), wavelet, levels, mode, stationary)
+    loss = WaveletL1(wavelet, len(sizes), mode, stationary, _weights(clean.shape[1], sizes, weights))
+    return with_gradient(loss.plain, loss.by_hand, estimate, clean, piecewise_linear=True)
 
 
 class WaveletLoss(SpectralLoss):
@@ -114,12 +119,22 @@ class WaveletLoss(SpectralLoss):
         return f"{self.wavelet!r}, levels={self.levels}, mode={self.mode!r}, stationary={self.stationary}"
 
 
-def _transform(x: Tensor, wavelet: str, levels: int | None, mode: str, stationary: bool) -> WaveletCoefficients:
-    if stationary:
-        return swt(x, wavelet, 1 if levels is None else levels)
-    return dwt(x, wavelet, levels, mode)
+def _sizes(
+    size: tuple[int, ...], wavelet: str, levels: int | None, mode: str, stationary: bool
+) -> tuple[tuple[int, ...], ...]:
+    """Spatial shapes of the sub-bands of each level, finest first."""
+    if not stationary:
+        return dwt_sizes(size, wavelet, levels, mode)
+    levels = 1 if levels is None else levels
+    filter_bank(wavelet)
+    check_stationary(size, levels)
+    return (size,) * levels
 
 
-def _subband_sum(coefficients: WaveletCoefficients, weights: SubbandWeights) -> PerSample:
-    values = [weights(level, name) * band.abs().flatten(1).mean(1) for level, name, band in coefficients.subbands()]
-    return sum(values[1:], start=values[0])
+def _weights(
+    channels: int, sizes: tuple[tuple[int, ...], ...], weights: SubbandWeights
+) -> dict[tuple[int, str], float]:
+    """The weight of a coefficient of each sub-band, its share of a mean included."""
+    levels, (approximation, *details) = len(sizes), subband_names(len(sizes[0]))
+    keys = [(levels, approximation), *((level, name) for level in range(levels, 0, -1) for name in details)]
+    return {(level, name): float(weights(level, name)) / (channels * prod(sizes[level - 1])) for level, name in keys}

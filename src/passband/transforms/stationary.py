@@ -54,9 +54,8 @@ def swt(
     """
     check_batch("x", x)
     bank = _bank(wavelet, norm)
-    check_levels(levels)
     size = tuple(x.shape[2:])
-    _check_divisible(size, levels)
+    check_stationary(size, levels)
     (x,) = upcast(x)
     details = []
     for level in range(levels):
@@ -105,7 +104,9 @@ def _bank(wavelet: str, norm: bool) -> FilterBank:
     return filter_bank(wavelet, math.sqrt(0.5) if norm else 1.0)
 
 
-def _check_divisible(size: tuple[int, ...], levels: int) -> None:
+def check_stationary(size: tuple[int, ...], levels: int) -> None:
+    """Raise unless a field of that spatial shape allows that many levels."""
+    check_levels(levels)
     if any(n % 2**levels for n in size):
         most = min((n & -n).bit_length() - 1 for n in size)
         raise ValueError(

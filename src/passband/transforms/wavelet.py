@@ -141,6 +141,21 @@ def dwt_max_levels(size: Sequence[int], wavelet: str = "haar") -> int:
     return max((min(size) // (filter_bank(wavelet).length - 1)).bit_length() - 1, 0)
 
 
+def dwt_sizes(size: Sequence[int], wavelet: str, levels: int | None, mode: str) -> tuple[tuple[int, ...], ...]:
+    """Spatial shapes of the sub-bands of each level, finest first, of a field of that shape.
+
+    Raises:
+        TypeError, ValueError: as `dwt` does.
+
+    """
+    bank = filter_bank(wavelet)
+    check_choice("mode", mode, MODES)
+    sizes = [tuple(size)]
+    for _ in range(_checked_levels(sizes[0], wavelet, levels)):
+        sizes.append(tuple(_coefficient_length(n, bank, mode) for n in sizes[-1]))
+    return tuple(sizes[1:])
+
+
 def check_transform(wavelet: str, levels: int | None, mode: str) -> None:
     """Check what can be checked of a transform's options before a field is there.
 

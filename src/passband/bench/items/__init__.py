@@ -1,0 +1,1 @@
+"""What is measured, by field: one module each, with a function `items`."""
