@@ -23,4 +23,6 @@ def upcast(*tensors: Tensor) -> tuple[Tensor, ...]:
 def no_autocast(x: Tensor) -> AbstractContextManager[None]:
     """Switch autocast off on x's device, so that no operation inside falls back to half precision."""
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)

@@ -306,7 +306,7 @@ def test_no_more_is_kept_than_the_estimate_has_bytes(dtype, coupling):
 
 def test_the_gradient_comes_only_where_it_is_wanted():
     estimate, clean = pair(2, 1, 4, 4)
-    assert amplitude_phase(estimate, clean, "frequency", 1e-3, False)[1] is None
-    gradient = amplitude_phase(estimate, clean, "frequency", 1e-3, True)[1]
+    assert amplitude_phase(estimate, clean, False, "frequency", 1e-3)[1] is None
+    gradient = amplitude_phase(estimate, clean, True, "frequency", 1e-3)[1]
     assert gradient is not None
     assert gradient.kept.shape == estimate.shape

@@ -1,13 +1,14 @@
 """Fourier L1 losses on amplitude, and on amplitude and phase."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from passband._checks import check_choice, check_number
-from passband.regularization._gradient import Gradient, with_gradient
+from passband.regularization._gradient import with_gradient
 from passband.regularization._inputs import check_spectral_pair, spectrum_mean
 from passband.regularization.kernels.amplitude import amplitude
 from passband.regularization.kernels.phase import SILENCE, amplitude_phase
@@ -90,14 +91,8 @@ def amplitude_phase_loss(
     """
     _check_options(coupling, rel)
     check_spectral_pair(estimate, clean)
-
-    def plain(x: Tensor, y: Tensor) -> PerSample:
-        return _COUPLINGS[coupling](_compare(rfftn(x), rfftn(y), y.shape[2:], rel))
-
-    def hand(x: Tensor, y: Tensor, wanted: bool) -> tuple[PerSample, Gradient | None]:
-        return amplitude_phase(x, y, coupling, rel, wanted)
-
-    return with_gradient(plain, hand, estimate, clean)
+    plain = partial(_amplitude_phase, coupling=coupling, rel=rel)
+    return with_gradient(plain, partial(amplitude_phase, coupling=coupling, rel=rel), estimate, clean)
 
 
 class AmplitudeLoss(SpectralLoss):
@@ -153,6 +148,10 @@ class AmplitudePhaseLoss(SpectralLoss):
     def extra_repr(self) -> str:
         """Options, for the text of the module."""
         return f"coupling={self.coupling!r}, rel={self.rel}"
+
+
+def _amplitude_phase(estimate: Tensor, clean: Tensor, coupling: Coupling, rel: float) -> PerSample:
+    return _COUPLINGS[coupling](_compare(rfftn(estimate), rfftn(clean), clean.shape[2:], rel))
 
 
 class _Comparison(NamedTuple):

@@ -1,7 +1,6 @@
 """The spectral term of a training loss, for any process and prediction."""
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -240,8 +239,10 @@ class SpectralRegularizer(nn.Module):
         self, estimate: Tensor, clean: Tensor, again: Callable[[], Tensor] | None, *sources: Tensor
     ) -> dict[str, tuple[float, PerSample]]:
         """Weight and values of each loss by its name; `again` makes the estimate once more of the sources."""
-        with remade(estimate, again, *sources) if again is not None and by_hand(estimate) else nullcontext():
-            return {name: (weight, term(estimate, clean)) for name, weight, term in self.loss.terms()}
+        if again is None or not by_hand(estimate):
+            return _values(self.loss, estimate, clean)
+        with remade(estimate, again, *sources):
+            return _values(self.loss, estimate, clean)
 
     def _weighted(
         self,
@@ -275,6 +276,10 @@ class SpectralRegularizer(nn.Module):
         """Options, for the text of the module."""
         estimate = getattr(self.clean_estimate, "__name__", repr(self.clean_estimate))
         return f"weight={self.weight}, gate={self.gate}, clean_estimate={estimate}"
+
+
+def _values(loss: SpectralLoss, estimate: Tensor, clean: Tensor) -> dict[str, tuple[float, PerSample]]:
+    return {name: (weight, term(estimate, clean)) for name, weight, term in loss.terms()}
 
 
 def _check_process(process: object) -> None:

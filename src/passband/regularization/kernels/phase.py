@@ -17,11 +17,11 @@ $$G = X \Big( \frac{s\, m}{a} + k K \Big( \frac{2 e^2 \theta}{p + e^2} + i \sigm
 | `energy` | $|A - a| + A c \theta$ | 1 | A |
 | `norm` | $|A - a|$ and $c \theta$, apart | $1 + \text{mean}\, c \theta$ | $\text{mean}\, |A - a|$ |
 
-G is 0 where $a = 0$; s and $\sigma$ are 0 where their argument is 0, as autograd's of `abs`. Only $X/a$ is singular, and
-bounded: K and $a K$ are bounded by $1/e^2$ and $1/e$. G is Hermitian, so that the orthonormal `irfftn(G)` over the
+G is 0 where $a = 0$; s and $\sigma$ are 0 where their argument is 0, as autograd's of `abs`. Only $X/a$ is singular,
+and bounded: K and $a K$ are bounded by $1/e^2$ and $1/e$. G is Hermitian, so that the orthonormal `irfftn(G)` over the
 number of values is the gradient of the mean in the field, without half-spectrum weights: only the sums need them.
 
-In float32, squares limit amplitudes to some 1e19, whose gradients are finite.
+Squares limit amplitudes in float32 to some 1e19 above, and to 1e-19 below, where the gradient fades to 0.
 """
 
 import math
@@ -37,12 +37,9 @@ from passband.regularization.kernels.half import chunks
 SILENCE = 1e-12
 """Smallest squared amplitude at which a phase counts fully, where a clean sample has no power at all."""
 
-NOTHING = 1e-30
-"""An amplitude to divide by where there is none; those that squares in float32 see are over 1e-23."""
-
 
 def amplitude_phase(
-    estimate: Tensor, clean: Tensor, coupling: str, rel: float, wanted: bool
+    estimate: Tensor, clean: Tensor, wanted: bool, coupling: str, rel: float
 ) -> tuple[Tensor, Gradient | None]:
     """Values and gradient of the loss of amplitude and phase, see `with_gradient`."""
     size, axes = tuple(clean.shape[2:]), tuple(range(2, clean.ndim))
@@ -67,7 +64,7 @@ def amplitude_phase_(x: Tensor, y: Tensor, width: int, floor: Tensor, coupling: 
 
     Args:
         x: half spectrum of the estimate, (batch, channels, \*half), orthonormal; any dense strides.
-        y: that of the clean sample; where a gradient is asked for, it may be overwritten too.
+        y: that of the clean sample; it stays.
         width: length of the field's last axis: columns 0 and, of an even width, Nyquist count once, others twice.
         floor: e of each sample, (batch,), max(rel^2 mean |Y|^2, 1e-12)^(1/2).
         coupling: `frequency`, `energy` or `norm`.
@@ -89,7 +86,7 @@ def amplitude_phase_(x: Tensor, y: Tensor, width: int, floor: Tensor, coupling: 
     factor = c.clean if coupling == "energy" else c.gap
     m: Tensor | None = None
     if coupling == "norm":
-        sums = torch.stack((_whole_sum(c.gap.clone(), width), _whole_sum(c.turn, width)), 1)
+        sums = torch.stack((_whole_sum(c.gap, width), _whole_sum(c.turn, width)), 1)
         factor, m = (sums / (x[0, ..., 0].numel() * width)).T.reshape(2, *e2.shape)
     else:
         sums = _whole_sum(torch.addcmul(c.gap, factor, c.turn), width)
@@ -99,7 +96,7 @@ def amplitude_phase_(x: Tensor, y: Tensor, width: int, floor: Tensor, coupling: 
             radial.addcmul_(radial, m)
         share = c.share.mul_(factor)
         radial.addcmul_(c.angle.mul_(share), torch.div(e2, c.above, out=c.above), value=2)
-        x.mul_(torch.complex(radial, share.mul_(c.side), out=y))
+        x.mul_(torch.complex(radial, share.mul_(c.side)))
     return sums
 
 
@@ -129,7 +126,8 @@ def _compare(x: Tensor, y: Tensor, e2: Tensor) -> _Comparison:
     above = q + e2
     share = q.div_(above).div_(torch.add(p, e2, out=above))
     turn = p.mul_(share).mul_(angle)
-    amplitude.add_(NOTHING)  # only as a divisor from here on
+    # From here on a divisor of X alone: no smaller than X even where the square of a tiny X is 0.
+    amplitude.add_(torch.finfo(p.dtype).tiny ** 0.5)
     return _Comparison(gap, amplitude, clean, angle, side, above, share, turn)
 
 
