@@ -12,6 +12,7 @@ from passband._checks import check_batch, check_integer, is_integer
 from passband._numerics import upcast
 from passband._tables import precise
 from passband.transforms import band_pool, dct, idct
+from passband.transforms.dct import low_dct
 
 
 class Rings(NamedTuple):
@@ -140,9 +141,9 @@ def anti_aliased(
 
 def anti_aliased_spectrum(image: Tensor, size: tuple[int, ...]) -> Tensor:
     """The DCT of [`anti_aliased`][passband.matching.anti_aliased]; each axis is cropped before the next is taken."""
-    spectrum = image
+    (spectrum,) = upcast(image)
     for axis in reversed(range(2, image.ndim)):
-        spectrum = dct(spectrum, dims=(axis,)).narrow(axis, 0, size[axis - 2])
+        spectrum = low_dct(spectrum, axis, size[axis - 2])
     return spectrum * math.sqrt(math.prod(size) / math.prod(image.shape[2:]))
 
 

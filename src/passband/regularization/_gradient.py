@@ -11,24 +11,17 @@ from passband._numerics import no_autocast, upcast
 from passband.regularization.loss import PerSample
 
 
-def as_it_is(kept: Tensor) -> Tensor:
-    """The gradient that is kept as a whole."""
-    return kept
-
-
 class Gradient(NamedTuple):
-    """The gradient of per-sample values, each in its own sample, in the form in which it is kept.
+    """The gradient of per-sample values, each in its own sample.
 
     Attributes:
-        kept: one tensor, no larger than the estimate.
+        kept: of the estimate's shape; it is kept in the estimate's dtype.
         scale: a number to multiply by at the end, so that what is kept is of order 1 (halves underflow at 6e-8).
-        expand: makes the gradient, of the estimate's shape, from `kept`; it must leave `kept` as it is.
 
     """
 
     kept: Tensor
     scale: float = 1.0
-    expand: Callable[[Tensor], Tensor] = as_it_is
 
 
 Plain = Callable[[Tensor, Tensor], PerSample]
@@ -78,10 +71,10 @@ class _WithGradient(torch.autograd.Function):
             x, y = upcast(estimate, clean)
             values, gradient = hand(x, y, True)
         assert gradient is not None
-        kept = gradient.kept if not gradient.kept.is_floating_point() else gradient.kept.to(estimate.dtype)
+        kept = gradient.kept.to(estimate.dtype)
         # The inputs are there for second derivatives alone; they are the caller's, so this copies nothing.
         ctx.save_for_backward(kept, *(() if piecewise_linear else (estimate, clean)))
-        ctx.plain, ctx.scale, ctx.expand, ctx.dtype = plain, gradient.scale, gradient.expand, estimate.dtype
+        ctx.plain, ctx.scale = plain, gradient.scale
         return values
 
     @staticmethod
@@ -90,10 +83,8 @@ class _WithGradient(torch.autograd.Function):
         if inputs and torch.is_grad_enabled():
             estimate, clean = inputs
             return _again(ctx.plain, estimate, clean, grad), None, None, None, None
-        with torch.no_grad():
-            gradient = ctx.expand(kept)
-        factors = (grad * ctx.scale).reshape(-1, *(1,) * (gradient.ndim - 1))
-        return (gradient * factors).to(ctx.dtype), None, None, None, None
+        factors = (grad * ctx.scale).view(-1, *(1,) * (kept.ndim - 1))
+        return (kept * factors).to(kept.dtype), None, None, None, None
 
 
 def _again(plain: Plain, estimate: Tensor, clean: Tensor, grad: Tensor) -> Tensor:

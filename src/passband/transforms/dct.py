@@ -16,6 +16,7 @@ from passband._tables import Table, precise
 
 _LARGEST_MATRIX = {"cpu": 256}
 _LARGEST_MATRIX_ELSEWHERE = 512
+_LONGEST_ROWS = 1024
 """Longer axes go through an FFT, where the matrix would cost more, with its copies at about 3 ns per entry on a CPU."""
 
 
@@ -127,6 +128,14 @@ def idct(
     """
     check_batch("coefficients", coefficients)
     return _over_axes(coefficients, _spatial_axes(coefficients, dims), inverse=True)
+
+
+def low_dct(x: Tensor, axis: int, count: int) -> Tensor:
+    """The `count` lowest frequencies of `dct` along one axis (not negative); of a short one, no others are computed."""
+    if x.shape[axis] > _LONGEST_ROWS:
+        return dct(x, dims=(axis,)).narrow(axis, 0, count)
+    with no_autocast(x):
+        return _product(x, axis, basis(x.shape[axis], x.dtype, x.device)[:count])
 
 
 def block_dct(
@@ -292,7 +301,10 @@ def _matrix(x: Tensor, axis: int, inverse: bool) -> Tensor:
 
 
 def _by_matrix(x: Tensor, axis: int, inverse: bool) -> Tensor:
-    matrix = _matrix(x, axis, inverse)
+    return _product(x, axis, _matrix(x, axis, inverse))
+
+
+def _product(x: Tensor, axis: int, matrix: Tensor) -> Tensor:
     if axis == x.ndim - 1:
         return x @ matrix.T
     if axis == x.ndim - 2:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from passband._backend import by_triton
 from passband.regularization._gradient import Gradient
-from passband.regularization.kernels.half import by_planes, modulus, spectrum, whole_sum
+from passband.regularization.kernels.half import by_planes, modulus, spectrum, whole_sum_
 
 
 def amplitude(estimate: Tensor, clean: Tensor, wanted: bool) -> tuple[Tensor, Gradient | None]:
@@ -18,25 +18,22 @@ def amplitude(estimate: Tensor, clean: Tensor, wanted: bool) -> tuple[Tensor, Gr
 
 
 def _planes(estimate: Tensor, clean: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    """Sums and the gradient's spectrum of some planes."""
-    x = spectrum(estimate)
-    return _pointwise(x, spectrum(clean), clean.shape[-1], wanted), x
+    """Sums of | |X| - |Y| | over channels and the whole spectrum, and the spectrum of their gradient.
 
-
-def _pointwise(x: Tensor, y: Tensor, width: int, gradient: bool) -> Tensor:
-    """Sum of | |X| - |Y| | over channels and the whole spectrum, (batch,); both spectra are overwritten.
-
-    x becomes the gradient sign(|X| - |Y|) X / |X| where that is asked for; it fades to 0 under the root of the smallest
-    normal number.
+    It is sign(|X| - |Y|) X / |X|, 0 where |X| = 0; under the root of the smallest normal number it fades to 0.
     """
-    if by_triton(x):
+    y = spectrum(clean)
+    if by_triton(y):
         from passband.regularization.kernels.triton_spectrum import amplitude_
 
-        return amplitude_(x, y, width, gradient)
-    amplitude_y, amplitude_x = modulus(y, y), modulus(x, y)
+        x = spectrum(estimate)
+        return amplitude_(x, y, clean.shape[-1], wanted), x
+    amplitude_y = modulus(y, y)
+    x = spectrum(estimate)
+    amplitude_x = modulus(x, y)
     gap = torch.sub(amplitude_x, amplitude_y, out=amplitude_y)
-    sums = whole_sum(gap.abs(), width)
-    if gradient:
+    sums = whole_sum_(gap.abs(), clean.shape[-1])
+    if wanted:
         smallest = torch.finfo(gap.dtype).tiny ** 0.5
         x.mul_(gap.sign_().div_(amplitude_x.clamp_(min=smallest)))
-    return sums
+    return sums, x

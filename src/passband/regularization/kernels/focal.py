@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from passband.regularization._gradient import Gradient
-from passband.regularization.kernels.half import by_planes, spectrum, squares, whole_sum
+from passband.regularization.kernels.half import by_planes, spectrum, squares, whole_sum_
 
 
 def focal(estimate: Tensor, clean: Tensor, wanted: bool, alpha: float) -> tuple[Tensor, Gradient | None]:
@@ -17,17 +17,17 @@ def focal(estimate: Tensor, clean: Tensor, wanted: bool, alpha: float) -> tuple[
 
 
 def _planes(estimate: Tensor, clean: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Sums and half the gradient's spectrum of some planes, (planes, 1, *size)."""
+    """Sums and half the gradient's spectrum, see `by_planes`."""
     difference = spectrum(estimate - clean)
     power = squares(difference, torch.empty_like(difference))
     weight = _weight(power, alpha)
-    sums = whole_sum(power.mul_(weight), clean.shape[-1])
+    sums = whole_sum_(power.mul_(weight), clean.shape[-1])
     return sums, difference.mul_(weight)
 
 
 def _weight(power: Tensor, alpha: float) -> Tensor:
     """(|D| / max |D|)^alpha of each plane."""
-    largest = power.amax(tuple(range(1, power.ndim)), keepdim=True).sqrt_()
+    largest = power.amax(tuple(range(2, power.ndim)), keepdim=True).sqrt_()
     # Over a largest difference of 0 the weight would be 0 / 0; the power is 0 there too.
     size = power.sqrt().div_(largest.masked_fill_(largest == 0, 1.0))
     return size if alpha == 1 else size.pow_(alpha)

@@ -33,14 +33,13 @@ def field(half: Tensor, size: Sequence[int]) -> Tensor:
     return x
 
 
-def whole_sum(half: Tensor, width: int) -> Tensor:
-    """Sum over the whole spectrum, (batch,), of a real quantity (batch, ...) on the half spectrum of that width.
+def whole_sum_(half: Tensor, width: int) -> Tensor:
+    """Sum over the whole spectrum, (batch,), of a real quantity (batch, ...) on the half spectrum; it is overwritten.
 
     Columns 0 and, of an even width, Nyquist occur once in the whole spectrum, all others twice.
     """
-    axes = tuple(range(1, half.ndim))
-    once = half[..., :: half.shape[-1] - 1] if width % 2 == 0 else half[..., :1]
-    return 2 * half.sum(axes) - once.sum(axes)
+    half[..., :: half.shape[-1] - 1 if width % 2 == 0 else half.shape[-1]].mul_(0.5)
+    return half.sum(tuple(range(1, half.ndim))).mul_(2)
 
 
 def chunks(x: Tensor) -> Iterator[slice]:
@@ -62,23 +61,22 @@ def by_planes(
 ) -> tuple[Tensor, Tensor | None]:
     """Sums per sample, (batch,), and if wanted the gradient in the field, of a loss that sees each channel on its own.
 
-    `step` gets some planes of both fields, (planes, 1, *size), and returns the sum of each and the gradient's spectrum.
+    `step` gets both fields, or some planes of them as (planes, 1, *size), and returns the sum of each sample or plane
+    and the gradient's spectrum.
     """
     size = clean.shape[2:]
     x, y = (whole.reshape(-1, 1, *size) for whole in (estimate, clean))
     parts = list(chunks(x))
     if len(parts) == 1:
-        sums, half = step(x, y)
-        gradient = field(half, size) if wanted else None
-    else:
-        sums = x.new_empty(len(x))
-        gradient = x.new_empty(x.shape) if wanted else None
-        for part in parts:
-            sums[part], half = step(x[part], y[part])
-            if gradient is not None:
-                gradient[part] = field(half, size)
-    sums = sums.reshape(len(clean), -1).sum(1)
-    return sums, None if gradient is None else gradient.reshape(clean.shape)
+        sums, half = step(estimate, clean)
+        return sums, field(half, size) if wanted else None
+    sums = x.new_empty(len(x))
+    gradient = x.new_empty(x.shape) if wanted else None
+    for part in parts:
+        sums[part], half = step(x[part], y[part])
+        if gradient is not None:
+            gradient[part] = field(half, size)
+    return sums.view(len(clean), -1).sum(1), None if gradient is None else gradient.view(clean.shape)
 
 
 def modulus(x: Tensor, scratch: Tensor) -> Tensor:

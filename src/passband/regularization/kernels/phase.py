@@ -32,7 +32,7 @@ from torch import Tensor
 
 from passband._backend import by_triton
 from passband.regularization._gradient import Gradient
-from passband.regularization.kernels.half import chunks
+from passband.regularization.kernels.half import chunks, whole_sum_
 
 SILENCE = 1e-12
 """Smallest squared amplitude at which a phase counts fully, where a clean sample has no power at all."""
@@ -43,10 +43,14 @@ def amplitude_phase(
 ) -> tuple[Tensor, Gradient | None]:
     """Values and gradient of the loss of amplitude and phase, see `with_gradient`."""
     size, axes = tuple(clean.shape[2:]), tuple(range(2, clean.ndim))
+    shape, batch = clean.shape, len(clean)
     count = math.prod(clean.shape[1:])
     # By Parseval's theorem, the root of the spectrum's mean power.
     rms = torch.linalg.vector_norm(clean, dim=(1, *axes)).div_(math.sqrt(count))
     floor = rms.mul_(rel).clamp_(min=math.sqrt(SILENCE))
+    if coupling != "norm":  # each channel on its own, so that less is in work at a time
+        floor = floor.repeat_interleave(clean.shape[1])
+        estimate, clean = (field.reshape(-1, 1, *size) for field in (estimate, clean))
     kept = torch.empty(clean.shape, dtype=clean.dtype, device=clean.device) if wanted else None
     sums = []
     for part in chunks(clean):
@@ -55,8 +59,11 @@ def amplitude_phase(
         if kept is not None:
             torch.fft.irfftn(x, s=size, dim=axes, norm="ortho", out=kept[part])
     means = (sums[0] if len(sums) == 1 else torch.cat(sums)) / count
-    values = means[:, 0] * (1 + means[:, 1]) if coupling == "norm" else means
-    return values, None if kept is None else Gradient(kept, 1 / count)
+    if coupling == "norm":
+        values = means[:, 0] * (1 + means[:, 1])
+    else:
+        values = means.reshape(batch, -1).sum(1)
+    return values, None if kept is None else Gradient(kept.reshape(shape), 1 / count)
 
 
 def amplitude_phase_(x: Tensor, y: Tensor, width: int, floor: Tensor, coupling: str, gradient: bool) -> Tensor:
@@ -86,10 +93,10 @@ def amplitude_phase_(x: Tensor, y: Tensor, width: int, floor: Tensor, coupling: 
     factor = c.clean if coupling == "energy" else c.gap
     m: Tensor | None = None
     if coupling == "norm":
-        sums = torch.stack((_whole_sum(c.gap, width), _whole_sum(c.turn, width)), 1)
+        sums = torch.stack((whole_sum_(c.gap, width), whole_sum_(c.turn, width)), 1)
         factor, m = (sums / (x[0, ..., 0].numel() * width)).T.reshape(2, *e2.shape)
     else:
-        sums = _whole_sum(torch.addcmul(c.gap, factor, c.turn), width)
+        sums = whole_sum_(torch.addcmul(c.gap, factor, c.turn), width)
         m = c.turn if coupling == "frequency" else None
     if radial is not None:
         if m is not None:
@@ -134,11 +141,3 @@ def _compare(x: Tensor, y: Tensor, e2: Tensor) -> _Comparison:
 def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
     """Real and imaginary parts, copied apart: what follows is several times as fast on them."""
     return x.real.clone(memory_format=torch.contiguous_format), x.imag.clone(memory_format=torch.contiguous_format)
-
-
-def _whole_sum(half: Tensor, width: int) -> Tensor:
-    """Sum over the whole spectrum, per sample, of a quantity on the half spectrum, which it overwrites."""
-    half[..., 0].mul_(0.5)
-    if width % 2 == 0:
-        half[..., -1].mul_(0.5)
-    return half.sum(tuple(range(1, half.ndim))).mul_(2)
