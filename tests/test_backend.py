@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -38,15 +39,15 @@ def test_the_choice_ends_with_an_error(x):
 
 
 def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(ValueError, match="auto, plain, torch, triton; got 'numpy'"), backend("numpy"):
-        pass
+    with pytest.raises(ValueError, match="auto, plain, torch, triton; got 'numpy'"):
+        backend("numpy")
 
 
 def test_it_has_a_name_at_the_top():
     assert passband.backend is backend
 
 
-@pytest.mark.parametrize(("name", "hand"), [("plain", "False"), ("auto", "True")])
+@pytest.mark.parametrize(("name", "hand"), [("plain", "False"), ("auto", "True"), ("", "True")])
 def test_the_environment_chooses_for_a_program(name, hand):
     code = "import torch; from passband._backend import by_hand; print(by_hand(torch.ones(1)))"
     assert _run(code, name).stdout.strip() == hand
@@ -106,3 +107,25 @@ def test_importing_loads_no_triton():
     code = "import sys, torch; from passband import AmplitudeLoss, WaveletLoss; x = torch.ones(1, 1, 8, 8); "
     code += "AmplitudeLoss()(x, x); WaveletLoss()(x, x); print('triton' in sys.modules)"
     assert _run(code, "auto").stdout.strip() == "False"
+
+
+def test_plain_autograd_of_one_thread(x):
+    seen = []
+    with _backend.plain_here():
+        thread = threading.Thread(target=lambda: seen.append(by_hand(x)))
+        thread.start()
+        thread.join()
+        assert not by_hand(x)
+    assert by_hand(x)
+    assert seen == [True]
+
+
+def test_batched_gradients_take_plain_autograd(x):
+    seen = []
+
+    def twice(y):
+        seen.append(by_hand(y))
+        return y
+
+    torch._vmap_internals._vmap(twice)(x)
+    assert seen == [False]

@@ -1,6 +1,7 @@
 """Which form of a loss or an operator runs: plain autograd, a gradient written by hand, or a Triton kernel."""
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,8 +20,7 @@ ENVIRONMENT = "PASSBAND_BACKEND"
 """The variable that chooses the backend of a whole program."""
 
 
-@contextmanager
-def backend(name: Backend) -> Iterator[None]:
+class backend:  # noqa: N801  # a context manager, named as those of PyTorch are
     """Choose, for what is called within, how losses and operators are computed; all ways agree up to rounding.
 
     - `auto` (the default): Triton kernels where tensors and Triton allow them (on a GPU), else `torch`.
@@ -47,19 +47,44 @@ def backend(name: Backend) -> Iterator[None]:
         True
 
     """
-    global _chosen
-    before, _chosen = _chosen, _known("backend", name)
+
+    def __init__(self, name: Backend) -> None:
+        self._name = _known("backend", name)
+
+    def __enter__(self) -> None:
+        global _chosen
+        self._before, _chosen = _chosen, self._name
+
+    def __exit__(self, *error: object) -> None:
+        global _chosen
+        _chosen = self._before
+
+
+@contextmanager
+def plain_here() -> Iterator[None]:
+    """Take plain autograd within, on this thread alone: for the library's own use, also in a backward pass."""
+    before = _plain_threads.depth
+    _plain_threads.depth = before + 1
     try:
         yield
     finally:
-        _chosen = before
+        _plain_threads.depth = before
+
+
+class _PlainThreads(threading.local):
+    depth = 0
+
+
+_plain_threads = _PlainThreads()
 
 
 def by_hand(*tensors: Tensor) -> bool:
     """Whether gradients written by hand run: nobody asked for plain autograd, or for what only autograd can do."""
-    if torch.compiler.is_compiling() or _chosen == "plain":
+    if torch.compiler.is_compiling() or _chosen == "plain" or _plain_threads.depth:
         return False
-    return not (torch._C._are_functorch_transforms_active() or _has_tangent(tensors))  # noqa: SLF001
+    if torch._C._are_functorch_transforms_active() or _has_tangent(tensors):  # noqa: SLF001
+        return False
+    return not any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))  # noqa: SLF001
 
 
 def by_triton(x: Tensor) -> bool:
@@ -131,4 +156,4 @@ def _known(source: str, name: str) -> Backend:
     raise ValueError(f"{source} must be one of {', '.join(get_args(Backend))}; got {name!r}")
 
 
-_chosen: Backend = _known(ENVIRONMENT, os.environ.get(ENVIRONMENT, "auto"))
+_chosen: Backend = _known(ENVIRONMENT, os.environ.get(ENVIRONMENT) or "auto")

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from passband import EDM, VP, AmplitudeLoss, AmplitudePhaseLoss, Flow, SpectralRegularizer, WaveletLoss, backend
+from passband.regularization import SpectralLoss
 from passband.regularization._gradient import Gradient, with_gradient
-from passband.regularization._remade import remade
+from passband.regularization._held import remade
 
 
 def cubes(x, y):
@@ -84,7 +85,7 @@ def test_transforms_take_the_formula(pair):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_what_is_kept_has_the_estimates_bytes(dtype):
     x, y = torch.randn(2, 3, 8, dtype=dtype, requires_grad=True), torch.randn(2, 3, 8, dtype=dtype)
-    gradient, *inputs = kept(lambda: with_gradient(cubes, Cubes(), x, y))
+    *inputs, gradient = kept(lambda: with_gradient(cubes, Cubes(), x, y))
     assert gradient.dtype == dtype
     assert gradient.nbytes == x.nbytes
     assert [tensor.data_ptr() for tensor in inputs] == [x.data_ptr(), y.data_ptr()]
@@ -152,7 +153,7 @@ def test_second_derivatives_of_a_regularizer(process, by, batch):
 
 
 def test_an_estimate_is_made_again_only_for_a_second_derivative(batch):
-    _, _, x = batch
+    clean, _, x = batch
     made = []
     estimate = 2 * x
 
@@ -161,19 +162,78 @@ def test_an_estimate_is_made_again_only_for_a_second_derivative(batch):
         return 2 * x
 
     with remade(estimate, make, x):
-        value = estimate.square().sum()
+        value = with_gradient(cubes, Cubes(), estimate, clean).sum()
+    torch.autograd.grad(value, x, retain_graph=True)
     assert made == []
     (gradient,) = torch.autograd.grad(value, x, create_graph=True)
     assert made == [1]
-    torch.testing.assert_close(gradient, 8 * x)
-    torch.testing.assert_close(torch.autograd.grad(gradient.sum(), x)[0], torch.full_like(x, 8))
+    (second,) = torch.autograd.grad(gradient.sum(), x)
+    torch.testing.assert_close(second, 24 * (2 * x - clean).detach() / x[0].numel())
 
 
-def test_a_source_that_was_changed_in_place_is_an_error(batch):
+def test_inputs_may_change_before_a_first_derivative(pair):
+    x, y = pair
+    estimate, clean = 2 * x, y.clone()
+    expected = torch.autograd.grad(cubes(2 * x, y).sum(), x)[0]
+    value = with_gradient(cubes, Cubes(), estimate, clean).sum()
+    clean.zero_()
+    torch.testing.assert_close(torch.autograd.grad(value, x)[0], expected)
+
+
+def test_samples_made_in_inference_mode(pair):
+    x, _ = pair
+    with torch.inference_mode():
+        clean = torch.randn(3, 2, 4, dtype=torch.float64)
+    copy = clean.clone()
+    with backend("plain"):
+        expected = with_gradient(cubes, Cubes(), x, copy)
+    torch.testing.assert_close(with_gradient(cubes, Cubes(), x, clean), expected)
+    assert torch.autograd.gradgradcheck(lambda x: with_gradient(cubes, Cubes(), x, clean), (x,))
+
+
+def test_latents_made_in_inference_mode(batch):
+    _, _, pred = batch
+    with torch.inference_mode():
+        clean, noisy = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    process, t = VP("epsilon"), torch.tensor([100, 700])
+    for loss in (AmplitudeLoss(), WaveletLoss()):
+        value = SpectralRegularizer(loss)(process, noisy.clone(), pred, t, clean=clean)
+        assert torch.autograd.grad(value, pred)[0].abs().max() > 0
+
+
+def test_a_penalty_on_the_gradient_of_a_loss_of_constant_slope_is_constant(pair):
+    x, y = pair
+    (gradient,) = torch.autograd.grad(WaveletLoss()(x, y).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), x)
+    assert torch.equal(second, torch.zeros_like(x))
+
+
+class InPlace(SpectralLoss):
+    """A loss that overwrites the estimate, which belongs to it."""
+
+    def forward(self, estimate, clean):
+        return estimate.sub_(clean).square().flatten(1).mean(1)
+
+
+def test_a_loss_of_ones_own_may_change_the_estimate(batch):
+    clean, noise, pred = batch
+    process, t = VP("epsilon"), torch.tensor([100, 700])
+    noisy = process.add_noise(clean, noise, t)
+
+    def gradient():
+        return torch.autograd.grad(SpectralRegularizer(InPlace())(process, noisy, pred, t, clean=clean), pred)[0]
+
+    with backend("plain"):
+        expected = gradient()
+    torch.testing.assert_close(gradient(), expected)
+
+
+@pytest.mark.parametrize("changed", ["noisy", "t"])
+def test_a_source_that_was_changed_in_place_is_an_error(changed, batch):
     clean, noise, pred = batch
     process, t = VP("epsilon"), torch.tensor([100, 700])
     noisy = process.add_noise(clean, noise, t)
     value = SpectralRegularizer(AmplitudeLoss())(process, noisy, pred, t, clean=clean)
-    noisy.zero_()
+    {"noisy": noisy, "t": t}[changed].fill_(1)
     with pytest.raises(RuntimeError, match="changed in place"):
         torch.autograd.grad(value, pred, create_graph=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from passband._backend import by_hand
 from passband._numerics import no_autocast, upcast
+from passband.regularization._held import hold, zero_of
 from passband.regularization.loss import PerSample
 
 
@@ -71,19 +72,21 @@ class _WithGradient(torch.autograd.Function):
             x, y = upcast(estimate, clean)
             values, gradient = hand(x, y, True)
         assert gradient is not None
-        kept = gradient.kept.to(estimate.dtype)
-        # The inputs are there for second derivatives alone; they are the caller's, so this copies nothing.
-        ctx.save_for_backward(kept, *(() if piecewise_linear else (estimate, clean)))
+        ctx.save_for_backward(gradient.kept.to(estimate.dtype))
         ctx.plain, ctx.scale = plain, gradient.scale
+        # For second derivatives alone, and by a node of their own, so that others do not touch them.
+        ctx.zero, ctx.inputs = (zero_of(estimate), None) if piecewise_linear else (None, hold(estimate, clean))
         return values
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        kept, *inputs = ctx.saved_tensors
-        if inputs and torch.is_grad_enabled():
-            estimate, clean = inputs
+        if torch.is_grad_enabled() and ctx.inputs is not None:
+            estimate, clean = ctx.inputs.saved_tensors
             return _again(ctx.plain, estimate, clean, grad), None, None, None, None
+        (kept,) = ctx.saved_tensors
         factors = (grad * ctx.scale).view(-1, *(1,) * (kept.ndim - 1))
+        if torch.is_grad_enabled():
+            factors = factors + ctx.zero
         return (kept * factors).to(kept.dtype), None, None, None, None
 
 

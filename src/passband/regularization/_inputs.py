@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from passband._checks import check_batch, check_same_shape
-from passband._numerics import upcast
 from passband.transforms import half_weights
 
 
@@ -22,12 +21,6 @@ def check_spectral_pair(estimate: Tensor, clean: Tensor) -> None:
     check_pair(estimate, clean)
     if clean.shape[0] == 0:
         raise ValueError(f"clean holds no samples: got shape {tuple(clean.shape)}; leave empty batches out")
-
-
-def checked_pair(estimate: Tensor, clean: Tensor) -> tuple[Tensor, ...]:
-    """Check two fields of one shape and bring them to their compute dtype."""
-    check_pair(estimate, clean)
-    return upcast(estimate, clean)
 
 
 def spectrum_mean(half: Tensor, size: Sequence[int]) -> Tensor:

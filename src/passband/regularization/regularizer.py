@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from passband._backend import by_hand
 from passband._checks import check_floating, check_same_shape
 from passband.process import Process, Time
-from passband.regularization._remade import remade
+from passband.regularization._held import remade
 from passband.regularization.estimate import CleanEstimate, Denoiser, tweedie
 from passband.regularization.gate import Gate
 from passband.regularization.loss import Field, PerSample, SpectralLoss
@@ -143,7 +143,7 @@ class SpectralRegularizer(nn.Module):
         estimate = self.clean_estimate(process, noisy, pred, t, denoiser=denoiser)
         # Another estimate may call the network, or draw, so it is kept.
         again = partial(tweedie, process, noisy, pred, t) if self.clean_estimate is tweedie else None
-        named = self._terms(estimate, clean, again, noisy, pred)
+        named = self._terms(estimate, clean, again, noisy, pred, t)
         return self._weighted(named, process, t, pred, base_loss, sample_weight)
 
     def of_residual(
@@ -216,8 +216,8 @@ class SpectralRegularizer(nn.Module):
                 "regularizer itself with noisy, pred, clean= and denoiser=, or take clean_estimate=tweedie"
             )
         pair = partial(clean_pair, self.loss, process, pred, target, t, clean, noisy)
-        sources = [x for x in (pred, target, clean, noisy) if x is not None]
-        named = self._terms(*pair(), lambda: pair()[0], *sources)
+        read = noisy if clean is None else clean
+        named = self._terms(*pair(), lambda: pair()[0], pred, target, read, t)
         return self._weighted(named, process, t, pred, base_loss, sample_weight)
 
     def logged(self, prefix: str = "spectral") -> dict[str, float]:
@@ -236,10 +236,10 @@ class SpectralRegularizer(nn.Module):
         return {before + name: number for name, number in zip(self.terms, numbers, strict=True)}
 
     def _terms(
-        self, estimate: Tensor, clean: Tensor, again: Callable[[], Tensor] | None, *sources: Tensor
+        self, estimate: Tensor, clean: Tensor, again: Callable[[], Tensor] | None, *sources: object
     ) -> dict[str, tuple[float, PerSample]]:
         """Weight and values of each loss by its name; `again` makes the estimate once more of the sources."""
-        if again is None or not by_hand(estimate):
+        if again is None or not estimate.requires_grad or not by_hand(estimate):
             return _values(self.loss, estimate, clean)
         with remade(estimate, again, *sources):
             return _values(self.loss, estimate, clean)

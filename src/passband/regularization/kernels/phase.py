@@ -32,7 +32,7 @@ from torch import Tensor
 
 from passband._backend import by_triton
 from passband.regularization._gradient import Gradient
-from passband.regularization.kernels.half import chunks, whole_sum_
+from passband.regularization.kernels.half import chunks, spectrum, whole_sum_
 
 SILENCE = 1e-12
 """Smallest squared amplitude at which a phase counts fully, where a clean sample has no power at all."""
@@ -54,7 +54,7 @@ def amplitude_phase(
     kept = torch.empty(clean.shape, dtype=clean.dtype, device=clean.device) if wanted else None
     sums = []
     for part in chunks(clean):
-        x, y = (torch.fft.rfftn(field[part], dim=axes, norm="ortho") for field in (estimate, clean))
+        x, y = (spectrum(field[part]) for field in (estimate, clean))
         sums.append(amplitude_phase_(x, y, size[-1], floor[part], coupling, wanted))
         if kept is not None:
             torch.fft.irfftn(x, s=size, dim=axes, norm="ortho", out=kept[part])
