@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-if "cpu" in sys.argv:
+if "cpu" in " ".join(sys.argv).replace("=", " ").split():
     os.environ["TRITON_INTERPRET"] = "1"  # before the first import of Triton
 
 import torch  # noqa: E402
@@ -536,6 +537,12 @@ PARTS: dict[str, Callable[[Machine], Iterator[Row]]] = {
 }
 
 
+def without_folders(text: str) -> str:
+    """Paths in this tree from its root, others by their last part: they may be published."""
+    text = text.replace(f"{ROOT}{os.sep}", "")
+    return re.sub(r"""(?<![\w.])(?:[A-Za-z]:)?[/\\](?:[^\s'"(),;:/\\]+[/\\])+""", "", text)
+
+
 def run(name: str, machine: Machine) -> Row:
     """The rows of one part, and the error that ended it, if one did."""
     rows: list[Row] = []
@@ -549,7 +556,7 @@ def run(name: str, machine: Machine) -> Row:
             rows.append(row)
             say("  " + ", ".join(f"{key} {_text(value)}" for key, value in row.items() if value is not None))
     except Exception:  # noqa: BLE001  # the other parts shall run whatever it is
-        error = traceback.format_exc()
+        error = without_folders(traceback.format_exc())
         say(error)
     if machine.cuda:
         torch.cuda.empty_cache()
@@ -603,6 +610,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no GPU that PyTorch can use; --device cpu --quick tests the script")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {str(options.out)!r} is no folder to write to: {error.strerror}")
     machine = Machine(options.device, options.quick, options.minutes)
     torch.manual_seed(0)
     results: Row = {"facts": facts(machine), "parts": {}}

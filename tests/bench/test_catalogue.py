@@ -48,13 +48,20 @@ def test_several_patterns_keep_the_order_of_the_catalogue():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "near"), [("harr", "haar"), ("amplitud-phase", "amplitude-phase"), ("zzz", "families: amplitude")]
+    ("pattern", "near"),
+    [("harr", "haar"), ("HAAR", "near: haar"), ("amplitud-phase", "amplitude-phase"), ("zzz", "families: amplitude")],
 )
 def test_a_pattern_that_matches_nothing_names_what_is_near(pattern: str, near: str):
     with pytest.raises(ValueError, match=near) as told:
         choose(catalogue(), ["haar", pattern])
     assert repr(pattern) in str(told.value)
     assert "--list" in str(told.value)
+
+
+@pytest.mark.parametrize("pattern", ["", "/", " "])
+def test_an_empty_pattern_is_not_everything(pattern: str):
+    with pytest.raises(ValueError, match="names nothing"):
+        choose(catalogue(), [pattern])
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,7 @@ def test_an_item_is_measured_and_its_quantities_agree(name: str):
     assert result.arms[0].kind == "ours"
     assert result.arms[0].ratio is None
     for arm in result.arms[1:]:
+        assert not arm.missing.startswith("broken")
         assert arm.missing or (arm.ratio > 0 and arm.turns == 1)
         compared = arm.kind == "rival" and not arm.missing and (not arm.differs or "forward" in arm.differs)
         assert (arm.deviation is not None) == compared

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from passband._checks import import_extra
 from passband.bench import Arm, Bar, Budget, Call, Case, Item, Setting, measure
 from passband.bench.item import Other, loss_call, loss_case
 from passband.bench.items.steps import Training, step_case
@@ -83,6 +84,41 @@ def test_a_missing_package_is_a_row(monkeypatch: pytest.MonkeyPatch):
     _, rival, _ = measure(item(Other("ptwt", lambda: ptwt.l1("haar", 1))), Setting(), ONCE).arms
     assert rival.ms is None
     assert "pip install 'passband[bench]'" in rival.missing
+
+
+def test_a_package_that_fails_at_its_import_leaves_our_row():
+    def make():
+        raise AttributeError("no such thing in /home/someone/lib/x.py")
+
+    ours, rival, _ = measure(item(Other("x", make, Bar("ratio", 2.0))), Setting(), ONCE).arms
+    assert ours.ms > 0
+    assert rival.missing == "broken: AttributeError: no such thing in x.py"
+    assert rival.unchecked == 1
+
+
+def test_an_installed_package_that_cannot_be_imported_is_broken(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "brokenpackage.py").write_text("from math import nothing_such")
+    monkeypatch.syspath_prepend(tmp_path)
+    _, rival, _ = measure(item(Other("x", lambda: import_extra("brokenpackage", "bench"))), Setting(), ONCE).arms
+    assert rival.missing.startswith("broken: the package 'brokenpackage' is installed and cannot be imported")
+    assert rival.unchecked is None
+
+
+def test_bars_of_one_thread_are_left_out_elsewhere():
+    bar = Bar("ratio", 2.0, on="cpu")
+    assert bar.applies("cpu", 1)
+    assert not bar.applies("cpu", 2)
+    assert not bar.applies("cuda", 1)
+    assert Bar("ratio", 2.0).applies("cuda", 2)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(measure(item(Other("same", lambda: l1, bar)), Setting(), ONCE).arms[1].checks)
+    finally:
+        torch.set_num_threads(before)
+    assert [len(checks) for checks in found] == [1, 0]
 
 
 def test_a_forward_pass_is_compared_with_ours_alone():

@@ -1,6 +1,7 @@
 """The file of results: whole, readable again, and refused where it does not fit."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def results(*items: ItemResult) -> Results:
 def test_what_is_written_is_read_again(tmp_path: Path):
     checked = ItemResult("a", "t", (ArmResult("x", "rival", 1.0, ratio=2.0, checks=(MISSED, NO_GOAL)),))
     failed = ItemResult("b", "t", error="RuntimeError: no")
-    wanted = results(ITEM, checked, failed, ItemResult("c"))
+    wanted = results(ITEM, checked, failed)
     wanted.save(tmp_path / "new" / "a.json")
     assert Results.load(tmp_path / "new" / "a.json") == wanted
 
@@ -47,7 +48,24 @@ def test_missed_bars_are_found():
 NO_ITEM = '{"format": "passband bench 1", "facts": {}, "items": {"a": {"b": 1}}}'
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"format": "other"}', NO_ITEM])
+def _file(arms: str, facts: str = "{}") -> str:
+    return f'{{"format": "passband bench 1", "facts": {facts}, "items": {{"a": {{"name": "a", "arms": {arms}}}}}}}'
+
+
+WRONG = [
+    _file('[{"name": "x", "kind": "ours"}]', "[]"),
+    _file('[{"name": "x", "kind": "ours"}]', '{"packages": []}'),
+    _file('[{"name": "x", "kind": "ours", "ms": "3"}]'),
+    _file('[{"name": "x", "kind": "ours", "ms": NaN}]'),
+    _file('[{"name": "x", "kind": "mine"}]'),
+    _file('[{"name": "x", "kind": "ours", "checks": [{}]}]'),
+    _file("[[]]"),
+    _file("[]"),
+    _file('{"x": 1}'),
+]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"format": "other"}', NO_ITEM, *WRONG])
 def test_another_file_is_refused(tmp_path: Path, text: str):
     path = tmp_path / "a.json"
     path.write_text(text)
@@ -80,3 +98,24 @@ def test_facts_that_keep_numbers_apart():
     assert changed(facts, {**facts, "date": "tomorrow", "load": 3}) == []
     assert changed(facts, {**facts, "threads": 2}) == ["threads a, now 2"]
     assert changed({}, {"commit": "abc"}) == ["commit None, now abc"]
+    assert changed({"packages": {"x": "1", "y": "2"}}, {"packages": {"y": "3"}}) == ["x 1, now None", "y 2, now 3"]
+    assert {"seconds", "repeats", "python", "commit"} <= set(SAME)
+
+
+def test_turns_take_the_place_of_seconds():
+    facts = collect_facts(torch.device("cpu"), 0, 4.0, 7)
+    assert "seconds" not in facts
+    assert facts["repeats"] == 7
+
+
+def test_changed_files_have_a_hash(monkeypatch: pytest.MonkeyPatch):
+    def git(diff: str):
+        return lambda _git, _folder, name, *_: diff if name == "diff" else "abc"
+
+    found = []
+    for diff in ("", "a", "b"):
+        monkeypatch.setattr("passband.bench.facts._git", git(diff))
+        found.append(commit())
+    assert found[0] == "abc"
+    assert len(set(found)) == 3
+    assert all(re.fullmatch(r"abc\+[0-9a-f]{8}", each) for each in found[1:])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from passband.bench.results import ArmResult, Check, ItemResult
+from passband.bench.results import FORWARD_ALONE, ArmResult, Check, ItemResult
 from passband.bench.tables import BEGIN, END, blocks, describe, markdown, number, summary, with_block
 
 FACTS = {"cpu": "A chip", "cores": 2, "threads": 1, "torch": "2", "passband": "0", "commit": "abc+", "date": "today"}
@@ -45,14 +45,48 @@ def test_rows_of_a_loss():
     assert cells["x"].cells[1:] == ("3.00 ± 0.20", "2.00 ± 0.10", "", "≥ 2.6 / 3.5", "missed")
     assert cells["x"].style == "bad"
     assert cells["floor: L1"].style == "floor"
-    assert cells["z"].cells[1] == "not installed"
+    assert cells["z"].cells[1] == "missing"
     assert cells["3x3"].cells[1] == "failed"
     assert block.notes == ("≠ y: not | the same", "y: careful", "z: pip install it")
 
 
-def test_a_narrow_terminal_has_no_spread_of_ratios():
+def test_a_narrow_terminal_has_no_spreads():
     (block,) = blocks([LOSS], wide=False)
-    assert block.rows[2].cells[2] == "2.00"
+    assert block.rows[2].cells[1:3] == ("3.00", "2.00")
+
+
+def test_what_was_not_checked_is_counted():
+    gone = [replace(GONE, name=name, unchecked=1) for name in ("x", "y")]
+    lines = [row.cells[0] for row in summary([replace(LOSS, arms=(OURS, *gone))])]
+    assert lines == ["2 bars not checked: x, y are missing"]
+    broken = replace(GONE, missing="broken: no", unchecked=2)
+    assert summary([replace(LOSS, arms=(OURS, broken))])[0].cells == ("2 bars not checked: z is broken",)
+
+
+def test_a_forward_pass_names_the_time_it_is_relative_to():
+    host = replace(OTHER, differs=FORWARD_ALONE)
+    item = replace(LOSS, arms=(OURS, host))
+    assert blocks([item], wide=False)[0].rows[2].cells[2] == "2.00 of 0.900 ms"
+    assert "y ≠ 2.00 ± 0.10 of 0.900 ms" in markdown([item], FACTS)
+
+
+def test_an_item_alone_has_no_counterpart():
+    item = ItemResult("eq/2x2", "", (OURS,))
+    assert blocks([item])[0].rows[0].cells[0] == "2x2 (no counterpart)"
+    assert "| no counterpart | |" in markdown([item], FACTS).replace("|  |", "| |")
+    alone = replace(item, name="scaling/haar/2x2")
+    assert "none: no counterpart" in blocks([alone])[0].notes
+
+
+def test_bytes_and_their_goal():
+    bar = Check("kept", 1.0, 0.25, True, 1.0, "met")
+    assert blocks([replace(LOSS, arms=(replace(OURS, checks=(bar,)),))])[0].rows[1].cells[4] == "kept ≤ 1 (goal 0.25)"
+
+
+def test_markdown_has_the_reasons():
+    text = markdown([LOSS, FAST], FACTS)
+    assert "- ≠ y: not | the same\n- y: careful\n- z: pip install it\n" in text
+    assert text.index("- y: careful") < text.index("**scaling**")
 
 
 def test_shares_are_percentages():
@@ -75,7 +109,7 @@ def test_the_summary_counts_and_names():
     ]
     assert summary([]) == []
     there = ItemResult("a", "", (replace(RIVAL, checks=(check("goal"), check())),))
-    assert [row.cells[0] for row in summary([there])] == ["2 of 2 bars reached, 1 of them with their goal"]
+    assert [row.cells[0] for row in summary([there])] == ["2 of 2 bars reached, 1 at its goal"]
 
 
 def test_markdown_tables_are_whole():

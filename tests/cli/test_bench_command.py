@@ -1,6 +1,7 @@
 """`passband bench`: what is printed and kept, and what goes wrong. Nothing here looks at times."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from passband.bench import Item, Results, Setting
 from passband.bench.bars import NOT_SLOWER, Bar
-from passband.bench.item import Case, Other, loss_case
+from passband.bench.item import Case, Loss, Other, loss_case
 from passband.cli import bench as command
 
 
@@ -224,4 +225,95 @@ def test_wrong_options(passband):
     assert passband("bench", "--seconds", 0).status == 2
     result = passband("bench", "--device", "nonsense")
     assert result.status == 2
-    assert "cannot compute on --device nonsense" in result.err
+    assert "--device must be cpu or cuda (or mps where there is one), got 'nonsense'" in result.err
+    assert passband("bench", "--seconds", "nan").status == 2
+    assert "finite number" in passband("bench", "--seconds", "inf").err
+    assert passband("bench", "--threads", 100000).status == 2
+    assert "names nothing" in passband("bench", "--only", "").err
+
+
+@pytest.fixture
+def nothing_measured(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(command, "measure", lambda *_: pytest.fail("measured"))
+
+
+@pytest.mark.usefixtures("nothing_measured")
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
+def test_targets_that_cannot_be_written_are_found_first(passband, tmp_path: Path, option: str):
+    file = tmp_path / "file"
+    file.write_text("")
+    result = passband("bench", option, file / "below" / "a")
+    assert result.status == 2
+    assert f"{option} '{file}/below/a' cannot be written" in result.err
+    assert "got the folder" in passband("bench", option, tmp_path).err
+    assert (
+        f"{option} must be a file, got the device or pipe '{os.devnull}'" in passband("bench", option, os.devnull).err
+    )
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_a_page_must_be_text_of_its_own(passband, tmp_path: Path):
+    page = tmp_path / "a.md"
+    page.write_bytes(b"\xff")
+    assert "is no text in UTF-8" in passband("bench", "--markdown", page).err
+    result = passband("bench", "--markdown", tmp_path / "b", "--json", tmp_path / "x" / ".." / "b")
+    assert "must be two files" in result.err
+
+
+def test_a_disk_that_fills_up_ends_nothing(passband, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "a.json"
+    monkeypatch.setattr(Results, "save", full)
+    result = passband("bench", "--only", "one", "--repeats", 2, "--json", path)
+    assert result.status == 2
+    assert result.err.count("warning:") == 1
+    assert "does not hold all of this" in result.err
+    assert "4x8" in result.out
+
+
+def test_the_page_has_all_that_the_file_holds(passband, tmp_path: Path):
+    numbers, page = tmp_path / "a.json", tmp_path / "a.md"
+    keep = ("--repeats", 2, "--json", numbers, "--resume", "--markdown", page)
+    assert passband("bench", "--only", "one", *keep).status == 0
+    result = passband("bench", "--only", "two", *keep)
+    assert "of --only alone" not in result.err
+    assert "| one/2x8 |" in page.read_text()
+    assert "| two/2x8 |" in page.read_text()
+    assert "nothing left to measure" in passband("bench", "--only", "two", *keep).err
+
+
+def test_a_page_of_some_items_alone_is_told(passband, tmp_path: Path):
+    result = passband("bench", "--only", "two", "--repeats", 2, "--markdown", tmp_path / "a.md")
+    assert "holds the items of --only alone" in result.err
+
+
+def test_an_interruption_before_the_first_item(passband, tmp_path, monkeypatch):
+    def stopping(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "measure", stopping)
+    result = passband("bench", "--json", tmp_path / "a.json", "--markdown", tmp_path / "a.md")
+    assert result.status == 130
+    assert "nothing is in" in result.err
+    assert "a.md was not written" in result.err
+
+
+def test_bars_without_their_package_fail_the_check(passband, monkeypatch):
+    def broken() -> Loss:
+        raise ImportError("no")
+
+    monkeypatch.setattr(command, "catalogue", lambda: [make("a/2x8", Other("x", broken, Bar("ratio", 1.0)))])
+    result = passband("bench", "--repeats", 2)
+    assert result.status == 0
+    assert "1 bar not checked: x is broken" in result.out
+    assert passband("bench", "--repeats", 2, "--check").status == 1
+
+
+def test_what_is_kept_and_the_verdict_are_whole_in_a_narrow_terminal(passband, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    result = passband("bench", "--only", "two", "--repeats", 2)
+    (row,) = (line for line in result.out.splitlines() if line.strip().startswith("same"))
+    assert row.split()[-2:] == ["1.00", "missed"]
+    assert "±" not in row

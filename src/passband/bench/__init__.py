@@ -1,4 +1,4 @@
-"""Time and memory of every loss, operator and metric beside what one would install or write instead.
+"""Time and memory of every loss, operator and metric beside what you would otherwise install or write.
 
 All ways of computing one thing (an item) take turns in one process, so that what slows the machine slows them all:
 Passband's, other packages', the version written by hand, and the floor, the least that any way must do.

@@ -36,6 +36,8 @@ def _matching(items: Sequence[Item], pattern: str) -> list[Item]:
     def those(test: Callable[[str], bool]) -> list[Item]:
         return [item for item in items if test(item.name)]
 
+    if not pattern.strip("/ "):
+        raise ValueError(f"{pattern!r} names nothing: leave --only out to measure everything")
     if any(sign in pattern for sign in "*?["):
         found = those(lambda name: fnmatchcase(name, pattern))
     else:
@@ -49,7 +51,8 @@ def _matching(items: Sequence[Item], pattern: str) -> list[Item]:
 def _near(items: Sequence[Item], pattern: str) -> str:
     names = [item.name for item in items]
     parts = sorted({part for name in names for part in (name, *name.split("/"), name.rpartition("/")[0]) if part})
-    close = difflib.get_close_matches(pattern, parts, n=5, cutoff=0.5)
+    small = {part.lower(): part for part in parts}
+    close = difflib.get_close_matches(pattern.lower(), small, n=5, cutoff=0.5)
     if close:
-        return "near: " + ", ".join(close)
+        return "near: " + ", ".join(small[part] for part in close)
     return "families: " + ", ".join(dict.fromkeys(name.partition("/")[0] for name in names))

@@ -11,6 +11,8 @@ from passband._checks import MissingExtraError
 from passband._seeds import seed_for
 from passband.bench.bars import Bar
 from passband.bench.timing import Call
+from passband.bench.words import named as error_named
+from passband.bench.words import without_folders
 
 Kind = Literal["ours", "rival", "floor", "step", "share", "with"]
 """ours, rival, floor; or in a training step: the step itself, a loss alone, a step with the loss."""
@@ -50,16 +52,18 @@ class Arm:
 
 @dataclass(frozen=True)
 class Missing:
-    """An arm whose package is not installed.
+    """An arm whose package is not installed, or does not work.
 
     Attributes:
         name: as in the tables.
-        reason: what is missing and how to install it.
+        reason: what is missing and how to install it; begins with `broken` where it is installed.
+        bars: what can then not be checked.
 
     """
 
     name: str
     reason: str
+    bars: tuple[Bar, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,12 +154,15 @@ def operator_call(operator: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor)
     return Call(forward, lambda y: y.backward(grad))
 
 
-def unless_missing(name: str, make: Callable[[], Arm]) -> Arm | Missing:
-    """The arm, or that its package is not installed."""
+def unless_missing(name: str, make: Callable[[], Arm], bars: tuple[Bar, ...] = ()) -> Arm | Missing:
+    """The arm, or why its package cannot be used: that of another package does not end the item."""
     try:
         return make()
     except MissingExtraError as error:
-        return Missing(name, str(error))
+        absent = isinstance(error.__cause__, ModuleNotFoundError)
+        return Missing(name, without_folders(str(error) if absent else f"broken: {error}"), bars)
+    except Exception as error:  # noqa: BLE001  (what a package raises at its import is its own choice)
+        return Missing(name, f"broken: {error_named(error)}", bars)
 
 
 def loss_case(
@@ -181,7 +188,7 @@ def loss_case(
         )
 
     def prepared(other: Other) -> Arm | Missing:
-        return unless_missing(other.name, lambda: arm(other))
+        return unless_missing(other.name, lambda: arm(other), () if other.bar is None else (other.bar,))
 
     first = Arm("passband", loss_call(ours, estimate, clean), "ours", leaf=estimate, bars=bars)
     squared = Arm("MSE", loss_call(torch.nn.functional.mse_loss, estimate, clean), "floor")

@@ -1,7 +1,7 @@
 """One item: are the quantities the same, what is kept, how long it takes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from passband.bench.bars import Bar
 from passband.bench.item import Arm, Case, Item, Missing, Setting
 from passband.bench.memory import kept_bytes
-from passband.bench.results import ArmResult, Check, ItemResult
+from passband.bench.results import FORWARD_ALONE, ArmResult, Check, ItemResult
 from passband.bench.timing import Timing, half_quartile_distance, take_turns
 
 GRADIENT_TOLERANCE = 1e-2
@@ -61,9 +61,12 @@ def measure(
     results = []
     for arm in case.arms:
         if isinstance(arm, Missing):
-            results.append(ArmResult(arm.name, "rival", missing=arm.reason))
+            unchecked = len(_promised(arm.bars, setting)) or None
+            results.append(ArmResult(arm.name, "rival", missing=arm.reason, unchecked=unchecked))
         else:
-            results.append(_result(arm, timings[arm.name], base, kept[arm.name], deviations.get(arm.name)))
+            result = _result(arm, timings[arm.name], base, kept[arm.name], deviations.get(arm.name))
+            numbers = {"ratio": result.ratio, "kept": result.kept}
+            results.append(replace(result, checks=tuple(_check(bar, numbers) for bar in _promised(arm.bars, setting))))
     return ItemResult(item.name, item.title, tuple(results), case.unit)
 
 
@@ -75,7 +78,6 @@ def _result(
     if timing is not base:
         ratio = timing.median / _median(against)
         spread = half_quartile_distance([own / other for own, other in zip(timing.total, against, strict=True)])
-    numbers = {"ratio": ratio, "kept": None if kept is None else kept[1]}
     return ArmResult(
         arm.name,
         arm.kind,
@@ -89,10 +91,13 @@ def _result(
         kept_bytes=None if kept is None else kept[0],
         kept=None if kept is None else kept[1],
         deviation=deviation,
-        differs=arm.differs or ("its forward pass alone, against ours" if arm.forward_alone else ""),
+        differs=arm.differs or (FORWARD_ALONE if arm.forward_alone else ""),
         remark=arm.remark,
-        checks=tuple(_check(bar, numbers) for bar in arm.bars),
     )
+
+
+def _promised(bars: Sequence[Bar], setting: Setting) -> list[Bar]:
+    return [bar for bar in bars if bar.applies(setting.device.type, torch.get_num_threads())]
 
 
 def _median(values: Sequence[float]) -> float:

@@ -4,13 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from passband._files import write_file
 from passband.bench.bars import Verdict
 from passband.bench.item import Kind
 
 FORMAT = "passband bench 1"
+FORWARD_ALONE = "its forward pass alone, against ours"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class ArmResult:
         deviation: relative difference of the quantity from the first arm's, where they should be the same.
         differs: why they are not the same.
         remark: what else a reader should know.
-        missing: why it was not measured.
+        missing: why it was not measured; begins with `broken` where its package is installed.
+        unchecked: bars that could then not be checked.
         checks: bars.
 
     """
@@ -74,6 +79,7 @@ class ArmResult:
     differs: str = ""
     remark: str = ""
     missing: str = ""
+    unchecked: int | None = None
     checks: tuple[Check, ...] = ()
 
 
@@ -100,6 +106,11 @@ class ItemResult:
     def missed(self) -> list[tuple[ArmResult, Check]]:
         """The bars that were not reached."""
         return [(arm, check) for arm in self.arms for check in arm.checks if check.verdict == "missed"]
+
+    @property
+    def unchecked(self) -> list[ArmResult]:
+        """The arms whose bars could not be checked, since their packages are missing or broken."""
+        return [arm for arm in self.arms if arm.unchecked]
 
 
 @dataclass
@@ -139,22 +150,56 @@ class Results:
 
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
             if content["format"] != FORMAT:
                 raise ValueError(f"its format is {content['format']!r}, this is {FORMAT!r}")
-            return cls(content["facts"], {name: _item(item) for name, item in content["items"].items()})
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            return cls(_facts(content["facts"]), {name: _item(item) for name, item in content["items"].items()})
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{str(path)!r} holds no results of `passband bench` ({error}); name another file"
             ) from error
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no measurement")
+
+
+def _facts(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict) or not isinstance(content.get("packages", {}), dict):
+        raise TypeError("its facts are no table of names")
+    return content
+
+
 def _item(content: Mapping[str, Any]) -> ItemResult:
     arms = tuple(
-        ArmResult(**{**arm, "checks": tuple(Check(**check) for check in arm.get("checks", ()))})
+        _typed(ArmResult(**{**arm, "checks": tuple(_typed(Check(**check)) for check in arm.get("checks", ()))}))
         for arm in content.get("arms", ())
     )
-    return ItemResult(**{**content, "arms": arms})
+    if not arms and not content.get("error"):
+        raise ValueError(f"{content.get('name')} has neither numbers nor an error")
+    return _typed(ItemResult(**{**content, "arms": arms}))
+
+
+def _typed(found: T) -> T:
+    """The same, or a TypeError if a field holds another type than it says."""
+    for name, hint in get_type_hints(type(found)).items():
+        value = getattr(found, name)
+        if not _fits(value, hint):
+            raise TypeError(f"{name} is {value!r}")
+    return found
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin, choices = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in choices
+    if origin is tuple:
+        return isinstance(value, tuple)
+    if origin is UnionType:
+        return any(_fits(value, choice) for choice in choices)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
 
 
 def _stripped(content: Any) -> Any:

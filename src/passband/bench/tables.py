@@ -4,13 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from passband.bench.results import ArmResult, Check, ItemResult
+from passband.bench.results import FORWARD_ALONE, ArmResult, Check, ItemResult
 
 Style = Literal["head", "ours", "plain", "floor", "good", "bad"]
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 SCALING = "scaling/"
 OTHER = "≠"
+BOUNDS = "bar / goal"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Block:
 
 
 def blocks(items: Iterable[ItemResult], wide: bool = True) -> list[Block]:
-    """A table per family; without `wide`, ratios come without their spread."""
+    """A table per family; without `wide`, numbers come without their spreads."""
     families: dict[str, list[ItemResult]] = {}
     for item in items:
         families.setdefault(_family(item.name), []).append(item)
@@ -50,8 +51,10 @@ def summary(items: Sequence[ItemResult]) -> list[Row]:
     rows = []
     if checks:
         words = f"{reached} of {len(checks)} bars reached"
-        words += f", {count['goal']} of them with their goal" if count["goal"] else ""
+        words += f", {count['goal']} at {'its' if count['goal'] == 1 else 'their'} goal" if count["goal"] else ""
         rows.append(Row((words,), "good" if not count["missed"] else "plain"))
+    if without := [arm for item in items for arm in item.unchecked]:
+        rows.append(Row((_not_checked(without),), "bad"))
     for item in items:
         for arm, check in item.missed:
             rows.append(
@@ -70,7 +73,8 @@ def markdown(items: Sequence[ItemResult], facts: dict[str, Any]) -> str:
         families.setdefault(item.name.partition("/")[0], []).append(item)
     for family, members in families.items():
         kind = {"scaling": _scaling_lines, "step": _step_lines}.get(family, _item_lines)
-        parts += [f"**{family}**", "", *kind(members), ""]
+        notes = dict.fromkeys(note for item in members for arm in item.arms for note in _notes(arm))
+        parts += [f"**{family}**", "", *kind(members), "", *(f"- {note}" for note in notes), *([""] if notes else [])]
     lines = [row.cells[0] for row in summary(items)]
     return "\n".join([*parts, *(f"- {_escaped(line)}" for line in lines), *([""] if lines else []), END])
 
@@ -92,19 +96,21 @@ def with_block(text: str | None, block: str) -> str:
     return text[:start] + block + text[end + len(END) :]
 
 
-def describe(facts: dict[str, Any]) -> str:
-    """The facts as a sentence."""
+def describe(facts: dict[str, Any], between: str = ", ") -> str:
+    """The facts: the machine, then versions and date, with something between the two."""
     threads = facts.get("threads", 1)
-    parts = [
+    machine = [
         f"{facts.get('gpu') or facts.get('cpu', 'unknown processor')} ({facts.get('cores')} cores)",
         f"{threads} thread{'' if threads == 1 else 's'}",
+    ]
+    versions = [
         f"torch {facts.get('torch')}",
         f"passband {facts.get('passband')}" + (f" at {facts['commit']}" if "commit" in facts else ""),
         *([f"backend {facts['backend']}"] if facts.get("backend", "auto") != "auto" else []),
         str(facts.get("date", "")),
         *([f"load {facts['load']} at the start"] if "load" in facts else []),
     ]
-    return ", ".join(parts)
+    return ", ".join(machine) + between + ", ".join(versions)
 
 
 def number(value: float) -> str:
@@ -138,11 +144,12 @@ def _family_block(family: str, members: Sequence[ItemResult], wide: bool) -> Blo
         if item.error:
             rows.append(Row((shape, "failed", "", "", "", ""), "bad"))
         elif not step:
-            rows.append(Row((shape, "", "", "", "", ""), "head"))
+            alone = "" if _rivals(item) else " (no counterpart)"
+            rows.append(Row((shape + alone, "", "", "", "", ""), "head"))
         for arm in item.arms:
-            rows.append(_row(arm, wide))
+            rows.append(_row(arm, item, wide))
             notes += _notes(arm)
-    head = ("", "ms", "of the step" if step else "× ours", "kept", "bar / goal", "")
+    head = ("", "ms", "of the step" if step else "× ours", "kept", BOUNDS, "")
     title = f"{family}: {members[0].title}" if step else family
     return Block(title, head, tuple(rows), tuple(dict.fromkeys(notes)))
 
@@ -158,10 +165,29 @@ def _notes(arm: ArmResult) -> list[str]:
     return notes
 
 
-def _row(arm: ArmResult, wide: bool) -> Row:
+def _not_checked(arms: Sequence[ArmResult]) -> str:
+    """How many bars were not, for want of which packages."""
+    count = sum(arm.unchecked or 0 for arm in arms)
+    names = dict.fromkeys(arm.name for arm in arms)
+    state = " or ".join(dict.fromkeys(sorted(map(_absence, arms), reverse=True)))
+    return (
+        f"{count} bar{'' if count == 1 else 's'} not checked: "
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} {state}"
+    )
+
+
+def _absence(arm: ArmResult) -> str:
+    return "broken" if arm.missing.startswith("broken") else "missing"
+
+
+def _rivals(item: ItemResult) -> list[ArmResult]:
+    return [arm for arm in item.arms if arm.kind == "rival"]
+
+
+def _row(arm: ArmResult, item: ItemResult, wide: bool) -> Row:
     name = f"floor: {arm.name}" if arm.kind == "floor" else arm.name
     if arm.missing:
-        return Row((f"  {name}", "not installed", "", "", "", ""), "floor")
+        return Row((f"  {name}", _absence(arm), "", "", "", ""), "floor")
     if arm.differs and arm.kind == "rival":
         name += f" {OTHER}"
     kept = "" if arm.kept is None else f"{arm.kept:.2f}"
@@ -169,7 +195,8 @@ def _row(arm: ArmResult, wide: bool) -> Row:
     checks = [check for check in arm.checks if check.of == "ratio" or arm.kind == "ours" or check.verdict == "missed"]
     bounds = "\n".join(_bound(arm, check) for check in checks)
     verdicts = "\n".join(check.verdict for check in checks)
-    return Row((f"  {name}", _time(arm), _ratio(arm, wide), kept, bounds, verdicts), _style(arm))
+    ratio = _ratio(arm, wide) + _forward(arm, item)
+    return Row((f"  {name}", _time(arm, wide), ratio, kept, bounds, verdicts), _style(arm))
 
 
 def _style(arm: ArmResult) -> Style:
@@ -178,10 +205,16 @@ def _style(arm: ArmResult) -> Style:
     return "ours" if arm.kind in ("ours", "step") else "floor" if arm.kind == "floor" else "plain"
 
 
-def _time(arm: ArmResult) -> str:
-    if arm.ms is None or arm.spread is None:
+def _time(arm: ArmResult, wide: bool = True) -> str:
+    if arm.ms is None:
         return ""
-    return f"{number(arm.ms)} ± {_error(arm.spread, arm.ms)}"
+    return number(arm.ms) + (f" ± {_error(arm.spread, arm.ms)}" if wide and arm.spread is not None else "")
+
+
+def _forward(arm: ArmResult, item: ItemResult) -> str:
+    """The time that the ratio of a forward pass is relative to."""
+    base = item.arms[0].forward_ms
+    return f" of {number(base)} ms" if arm.differs == FORWARD_ALONE and base is not None else ""
 
 
 def _error(spread: float, of: float) -> str:
@@ -203,14 +236,16 @@ def _bound(arm: ArmResult, check: Check) -> str:
     share = arm.kind == "share" and check.of == "ratio"
     factor, unit = (100, " %") if share else (1, "")
     sign = "≤" if check.most else "≥"
+    if check.of == "kept":
+        goal = "" if check.goal is None else f" (goal {check.goal:.3g})"
+        return f"kept {sign} {check.bar:.3g}{goal}"
     goal = "" if check.goal is None else f" / {factor * check.goal:.3g}"
-    kept = " kept" if check.of == "kept" else ""
-    return f"{sign} {factor * check.bar:.3g}{goal}{unit}{kept}"
+    return f"{sign} {factor * check.bar:.3g}{goal}{unit}"
 
 
 def _promise(arm: ArmResult, check: Check) -> str:
     """The bar without its goal."""
-    return "the bar is " + _bound(arm, replace(check, goal=None)).removesuffix(" kept")
+    return "the bar is " + _bound(arm, replace(check, goal=None)).removeprefix("kept ")
 
 
 def _measured(arm: ArmResult, check: Check) -> str:
@@ -225,14 +260,18 @@ def _scaling(family: str, members: Sequence[ItemResult], wide: bool) -> Block:
         if item.error:
             rows.append(Row((shape, "failed", "", "", "", ""), "bad"))
             continue
-        ours, rival = item.arms[0], item.arms[1]
+        ours, rival = item.arms[0], _other(item)
         other = rival.name
         notes += _notes(rival)
         slower = any(check.verdict == "missed" for check in rival.checks)
-        times = (_time(ours), "not installed" if rival.missing else _time(rival), _ratio(rival, wide))
+        times = (_time(ours, wide), _absence(rival) if rival.missing else _time(rival, wide), _ratio(rival, wide))
         rows.append(Row((shape, *times, _per_value(item), "slower" if slower else ""), "bad" if slower else "plain"))
     head = ("", "ours, ms", "other, ms", "× ours", "ns / value", "")
     return Block(f"{family}, the other: {other}", head, tuple(rows), tuple(dict.fromkeys(notes)))
+
+
+def _other(item: ItemResult) -> ArmResult:
+    return (*item.arms[1:], ArmResult("none", "rival", missing="no counterpart"))[0]
 
 
 def _per_value(item: ItemResult) -> str:
@@ -243,7 +282,7 @@ def _per_value(item: ItemResult) -> str:
 
 def _item_lines(members: Sequence[ItemResult]) -> list[str]:
     lines = [
-        "| item | passband, ms | kept | others, in our times | floors, in our times |",
+        "| item | passband, ms | kept | others (× our time) | floors (× our time) |",
         "| --- | --- | --- | --- | --- |",
     ]
     for item in members:
@@ -251,8 +290,8 @@ def _item_lines(members: Sequence[ItemResult]) -> list[str]:
             lines.append(f"| {item.name} | failed: {_escaped(item.error)} | | | |")
             continue
         ours = item.arms[0]
-        others = "<br>".join(_mention(arm) for arm in item.arms[1:] if arm.kind != "floor")
-        least = "<br>".join(_mention(arm) for arm in item.arms[1:] if arm.kind == "floor")
+        others = "<br>".join(_mention(arm, item) for arm in item.arms[1:] if arm.kind != "floor") or "no counterpart"
+        least = "<br>".join(_mention(arm, item) for arm in item.arms[1:] if arm.kind == "floor")
         kept = "" if ours.kept is None else f"{ours.kept:.2f}"
         kept += "".join(" **(missed)**" for check in ours.checks if check.verdict == "missed")
         lines.append(f"| {item.name} | {_time(ours)} | {kept} | {others} | {least} |")
@@ -279,7 +318,7 @@ def _scaling_lines(members: Sequence[ItemResult]) -> list[str]:
     """A row per shape and a column per loss: the other's time over ours, and what a value costs in ours."""
     cells = {tuple(item.name.split("/")[1:]): _point(item) for item in members}
     losses, shapes = (list(dict.fromkeys(column)) for column in zip(*cells, strict=True))
-    others = {item.name.split("/")[1]: item.arms[1].name for item in members if len(item.arms) > 1}
+    others = {item.name.split("/")[1]: _other(item).name for item in members if item.arms}
     return [
         "The other's time over ours, and nanoseconds per value of the batch in ours; bold where ours is slower. "
         + "; ".join(f"{loss}: {other}" for loss, other in others.items())
@@ -294,21 +333,21 @@ def _scaling_lines(members: Sequence[ItemResult]) -> list[str]:
 def _point(item: ItemResult) -> str:
     if item.error:
         return "failed"
-    rival = item.arms[1]
+    rival = _other(item)
     if rival.missing:
-        return f"not installed; {_per_value(item)} ns"
+        return f"{_absence(rival)}; {_per_value(item)} ns"
     slower = any(check.verdict == "missed" for check in rival.checks)
     ratio = f"**{_ratio(rival)}**" if slower else _ratio(rival)
     return f"{ratio}; {_per_value(item)} ns"
 
 
-def _mention(arm: ArmResult) -> str:
+def _mention(arm: ArmResult, item: ItemResult) -> str:
     if arm.missing:
-        return f"{arm.name} not installed"
+        return f"{arm.name} {_absence(arm)}"
     mark = f" {OTHER}" if arm.differs and arm.kind == "rival" else ""
     checks = [check for check in arm.checks if check.of == "ratio"]
     promised = "".join(f" ({_bound(arm, check)} {_verdicts([check])})" for check in checks)
-    return f"{arm.name}{mark} {_ratio(arm)}{promised}"
+    return f"{arm.name}{mark} {_ratio(arm)}{_forward(arm, item)}{promised}"
 
 
 def _verdicts(checks: Sequence[Check]) -> str:

@@ -85,7 +85,7 @@ def take_turns(
     device: torch.device | str = "cpu",
     on_turn: Callable[[int, int], None] | None = None,
 ) -> dict[str, Timing]:
-    """Time several calls, one after another in every turn, beginning with another one each time and in either order.
+    """Time several calls, one after another in every turn; the order rotates and reverses from turn to turn.
 
     Python's garbage collector is off meanwhile. On CUDA the times are those of events on the device.
 

@@ -22,7 +22,7 @@ def amplitude_loss(estimate: Field, clean: Field) -> PerSample:
     r"""Mean absolute difference of the Fourier amplitudes, $\text{mean}\, |A - \hat A|$, $A = |F x_0|$, F orthonormal.
 
     L1 is the point: with a square instead, and phases included, Parseval's theorem makes it the mean squared error
-    again. Amplitudes are roots of sums of squares: in float32 those under 1e-19 count as 0, those over 1e19 as infinite.
+    again. Amplitudes are roots of sums of squares: in float32 those under 1e-19 are 0, and those over 1e19 infinite.
 
     Args:
         estimate: clean estimate, (batch, channels, \*spatial), 1 to 3 spatial axes.

@@ -59,7 +59,7 @@ def low_pass(shape: Shape, setting: Setting, cutoff: float | None = None) -> Cas
         leaf=z,
         bars=(bars.KEPT_LOW_PASS,),
     )
-    arms = [first, unless_missing("torch-dct", rival)]
+    arms = [first, unless_missing("torch-dct", rival, _bar(shape, cutoff))]
     if max(size) <= LARGEST_MATRIX:
         matrices = tuple(dct_matrix(n, torch.float32, setting.device) for n in size)
         dense = operator_call(by_hand.low_pass(radius, cutoffs, KAPPA, matrices), z, grad)

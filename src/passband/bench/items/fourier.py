@@ -71,6 +71,7 @@ def amplitude_phase(shape: Shape, setting: Setting, coupling: Coupling = "freque
         differs,
         tolerance=1e-2,
         same_gradient=False,
+        remark="" if differs else NO_FADE,
     )
     loss = partial(amplitude_phase_loss, coupling=coupling)
     return loss_case(loss, pair, [other], [floors.real_ffts(*pair)], (bars.KEPT,))

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from passband.bench import bars
 from passband.bench.item import Arm, Case, Item, Setting, loss_call, named, operator_call, unless_missing
 from passband.bench.rivals import scipy, torch_dct
 from passband.bench.timing import Call
@@ -42,7 +43,9 @@ def dsm(setting: Setting) -> Case:
     def rival() -> Arm:
         return Arm("torch-dct", operator_call(torch_dct.block_low_pass(mask), x, grad), leaf=x, tolerance=1e-3)
 
-    first = Arm("passband", operator_call(lambda z: dsm_low_pass(z, CORNER), x, grad), "ours", leaf=x)
+    first = Arm(
+        "passband", operator_call(lambda z: dsm_low_pass(z, CORNER), x, grad), "ours", leaf=x, bars=(bars.KEPT,)
+    )
     return Case((first, unless_missing("torch-dct", rival)), (x, grad, mask), x.untyped_storage().nbytes())
 
 

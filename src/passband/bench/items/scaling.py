@@ -7,7 +7,7 @@ import torch
 
 from passband.bench import bars
 from passband.bench.item import Arm, Case, Item, Loss, Other, Setting, loss_case, named, operator_call, unless_missing
-from passband.bench.items.fourier import Shape
+from passband.bench.items.fourier import NO_FADE, Shape
 from passband.bench.rivals import by_hand, focal_frequency_loss, pytorch_wavelets, torch_dct
 from passband.forcing import spectral_low_pass
 from passband.regularization import amplitude_loss, amplitude_phase_loss, wavelet_loss
@@ -47,7 +47,12 @@ def amplitude(shape: Shape, setting: Setting) -> Case:
 def phase(shape: Shape, setting: Setting) -> Case:
     """Two angles."""
     other = Other(
-        "two angles, by hand", lambda: by_hand.two_angles, bars.NOT_SLOWER, tolerance=0.05, same_gradient=False
+        "two angles, by hand",
+        lambda: by_hand.two_angles,
+        bars.NOT_SLOWER,
+        tolerance=0.05,
+        same_gradient=False,
+        remark=NO_FADE,
     )
     return _case(amplitude_phase_loss, other, shape, setting)
 
@@ -85,7 +90,7 @@ def low_pass(shape: Shape, setting: Setting) -> Case:
         return Arm("torch-dct", call, leaf=z, tolerance=1e-3, bars=(bars.NOT_SLOWER,))
 
     ours = operator_call(lambda x: spectral_low_pass(x, cutoffs, kappa=KAPPA), z, grad)
-    arms = (Arm("passband", ours, "ours", leaf=z), unless_missing("torch-dct", rival))
+    arms = (Arm("passband", ours, "ours", leaf=z), unless_missing("torch-dct", rival, (bars.NOT_SLOWER,)))
     return Case(arms, (z, cutoffs, grad), z.untyped_storage().nbytes())
 
 
