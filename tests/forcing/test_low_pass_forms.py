@@ -189,6 +189,55 @@ def test_function_transforms_and_forward_mode():
     torch.testing.assert_close(gradient, spectral_low_pass(tangent, c))
 
 
+@pytest.mark.parametrize("window", [None, (2, 3)])
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+def test_batched_gradients(window, exact, again):
+    def some(z, c):
+        return spectral_low_pass(z, c, window=window, exact=exact).flatten()[:40:9]
+
+    z, c = field((4, 6)), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    at_once, one_by_one = (
+        torch.autograd.functional.jacobian(some, (z, c), vectorize=vectorize, create_graph=again)
+        for vectorize in (True, False)
+    )
+    torch.testing.assert_close(at_once, one_by_one)  # learned cutoffs
+    at_once, one_by_one = (
+        torch.autograd.functional.jacobian(lambda z: some(z, c), z, vectorize=vectorize, create_graph=again)
+        for vectorize in (True, False)
+    )
+    torch.testing.assert_close(at_once, one_by_one)  # fixed ones
+
+
+def test_a_vmap_of_gradients():
+    z, c = field((4, 6)), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64, requires_grad=True)
+    values = spectral_low_pass(z, c).square().mean((1, 2, 3))
+    found = torch.vmap(lambda v: torch.autograd.grad(values, c, v, retain_graph=True)[0])(torch.eye(3).double())
+    (expected,) = torch.autograd.grad(values.sum(), c)
+    torch.testing.assert_close(found, expected.diag())
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_tensors_made_in_inference_mode(learned):
+    z, c = field((4, 6)), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    results = []
+    for mode in (False, True):
+        with torch.inference_mode(mode):
+            fixed = z.clone() if learned else c.clone()
+        leaf = (c if learned else z).clone().requires_grad_()
+        values = spectral_low_pass(fixed, leaf) if learned else spectral_low_pass(leaf, fixed)
+        results.append(torch.autograd.grad(values.square().sum(), leaf)[0])
+    assert torch.equal(*results)
+
+
+def test_a_field_that_changed_raises():
+    z, c = field((4, 6)), torch.full((3,), 0.5, dtype=torch.float64, requires_grad=True)
+    values = spectral_low_pass(z, c)
+    z.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        values.sum().backward()
+
+
 # Inputs.
 
 

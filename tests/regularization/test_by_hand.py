@@ -1,16 +1,27 @@
 """Losses whose gradient is written by hand, against the same formulas with autograd's gradient."""
 
 import math
+import weakref
 from functools import partial
+from threading import Event, Thread
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import passband
-from passband.regularization import FramedLoss, amplitude_loss, focal_frequency_loss, pixel_loss
+from passband import _backend
+from passband.regularization import (
+    FramedLoss,
+    PixelLoss,
+    amplitude_loss,
+    focal_frequency_loss,
+    framed_loss,
+    pixel_loss,
+)
 from passband.regularization.kernels import half
 
 LOSSES = {
@@ -304,6 +315,85 @@ def test_framed_forward_runs_once():
     estimate, clean = pair(2, 1, 40)
     gradient(partial(passband.regularization.framed_loss, loss=counted, frame_lengths=(8, 16)), estimate, clean)
     assert len(calls) == 2
+
+
+def test_a_framed_module_that_learns_runs_once():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.calls = nn.Parameter(torch.ones(())), 0
+
+        def forward(self, estimate: Tensor, clean: Tensor) -> Tensor:
+            self.calls += 1
+            return self.scale * (estimate - clean).square().flatten(1).mean(1)
+
+    loss = Scaled()
+    estimate, clean = (x.float().requires_grad_() for x in pair(2, 1, 40))
+    values = framed_loss(estimate, clean.detach(), loss, (8, 16))
+    assert loss.calls == 2
+    values.sum().backward()
+    torch.testing.assert_close(loss.scale.grad, values.sum())  # at a scale of 1
+
+
+def test_a_checkpoint_around_a_framed_loss_makes_its_input_once_more():
+    calls = []
+
+    def network(x: Tensor) -> Tensor:
+        calls.append(1)
+        return x.sin()
+
+    estimate, clean = pair(2, 1, 40)
+    loss = FramedLoss(passband.AmplitudeLoss(), (8, 16))
+    x = estimate.requires_grad_()
+    values = checkpoint(lambda x: loss(network(x), clean), x, use_reentrant=False)
+    (found,) = torch.autograd.grad(values.sum(), x)
+    assert len(calls) == 2
+    torch.testing.assert_close(found, torch.autograd.grad(loss(network(x), clean).sum(), x)[0])
+
+
+def test_a_framed_loss_that_goes_unused_is_freed():
+    made = []
+
+    def kept(estimate: Tensor, clean: Tensor) -> Tensor:
+        result = (estimate - clean).exp()  # which autograd saves
+        made.append(weakref.ref(result))
+        return parameter * result.flatten(1).mean(1)
+
+    parameter = torch.ones((), requires_grad=True)
+    framed_loss(*(x.requires_grad_(i == 0) for i, x in enumerate(pair(2, 1, 40))), kept, (8,))
+    assert [ref() for ref in made] == [None] * len(made)
+
+
+def test_framed_losses_leave_other_threads_backend_alone():
+    chosen, inside, done = [], Event(), Event()
+
+    def slow(estimate: Tensor, clean: Tensor) -> Tensor:
+        chosen.append(_backend.by_hand(estimate))
+        inside.set()
+        done.wait(10)
+        return (estimate - clean).square().flatten(1).mean(1)
+
+    estimate, clean = pair(2, 1, 40)
+    clean.requires_grad_()  # only plain autograd gives its gradient
+    thread = Thread(target=lambda: framed_loss(estimate, clean, slow, (8,)))
+    thread.start()
+    assert inside.wait(10)
+    chosen.append(_backend.by_hand(estimate))
+    done.set()
+    thread.join()
+    assert chosen == [False, True]
+
+
+@pytest.mark.parametrize("name", ["auto", "plain"])
+def test_empty_batches(name):
+    x = torch.zeros(0, 2, 40, requires_grad=True)
+    with passband.backend(name):
+        for loss in (pixel_loss, FramedLoss(PixelLoss(), (8, 16))):
+            values = loss(x, torch.zeros(0, 2, 40))
+            (found,) = torch.autograd.grad(values.sum(), x)
+            assert (values.shape, found.shape) == ((0,), x.shape)
+        with pytest.raises(ValueError, match="clean holds no samples"):
+            FramedLoss(passband.AmplitudeLoss(), (8,))(x, torch.zeros(0, 2, 40))
 
 
 def learning(parameter: Tensor):

@@ -8,6 +8,8 @@ import pywt
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from passband import backend
 from passband.regularization import wavelet_loss
@@ -226,6 +228,94 @@ def test_no_more_buffers_are_kept_than_said():
     for n in range(8, 8 + 2 * (kernels._KEPT + 3), 2):
         wavelet_loss(*pair((1, 1, n)), levels=1)
     assert len(kernels._kept.workers) == kernels._KEPT
+
+
+class Storages(TorchDispatchMode):
+    """Holds whatever operations return."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.found.append(result)
+        return result
+
+    def nbytes(self):
+        parts = [x for found in self.found for x in (found if isinstance(found, list | tuple) else [found]) if x.ndim]
+        storages = [x.untyped_storage() for x in parts]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        ((8, 12, 8), {"wavelet": "haar", "levels": 2, "stationary": True}),
+        ((24, 24), {"wavelet": "db4", "levels": 1}),
+        ((24, 24), {"wavelet": "bior1.3", "levels": 2}),
+        ((24, 24), {"wavelet": "haar", "levels": 3}),
+    ],
+)
+def test_all_bytes_that_a_worker_keeps_are_counted(size, options, monkeypatch):
+    modes = []
+
+    def watched(self, key, make):
+        with Storages() as mode:
+            worker = make()
+        modes.append((worker, mode))
+        return worker
+
+    monkeypatch.setattr(kernels._Kept, "worker", watched)
+    wavelet_loss(*pair((1, 1, *size)), **options)
+    ((worker, mode),) = modes
+    assert worker.nbytes == mode.nbytes() > worker.residual.nbytes
+
+
+def test_the_bytes_that_are_kept_have_a_bound(monkeypatch):
+    kernels._kept.workers.clear()
+    wavelet_loss(*pair((1, 1, 64)), "db2", levels=1)
+    (worker,) = kernels._kept.workers.values()
+    monkeypatch.setattr(kernels, "_KEPT_BYTES", 3 * worker.nbytes // torch.get_num_threads())
+    for n in (60, 58, 56, 54):
+        wavelet_loss(*pair((1, 1, n)), "db2", levels=1)
+    kept = list(kernels._kept.workers.values())
+    assert [w.residual.shape[-1] for w in kept] == [58, 56, 54]
+    wavelet_loss(*pair((1, 1, 640)), "db2", levels=1)
+    assert list(kernels._kept.workers.values()) == kept  # too large, so that it drives out none
+
+
+def test_every_chunk_is_kept_whatever_the_threads(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    kernels._kept.workers.clear()
+    x = torch.zeros(8, 1, 512, 512)
+    wavelet_loss(x, x, "db4", levels=1)
+    (worker,) = kernels._kept.workers.values()
+    assert worker.residual.nbytes == 8 * kernels._CHUNK
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "bior1.3", "db2"])
+def test_fake_buffers_are_not_kept(wavelet):
+    x, y = pair((2, 1, 20, 20))
+    kernels._kept.workers.clear()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert wavelet_loss(x, y, wavelet, levels=1).shape == (2,)
+    assert not kernels._kept.workers
+    expected = result("torch", x, y, wavelet, 1)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert wavelet_loss(x, y, wavelet, levels=1).shape == (2,)
+    assert torch.equal(result("torch", x, y, wavelet, 1)[0], expected[0])
+
+
+@pytest.mark.parametrize("form", ["torch", "plain"])
+def test_batched_gradients(form):
+    x, y = pair((3, 1, 18, 17))
+    with backend(form):
+        at_once, one_by_one = (
+            torch.autograd.functional.jacobian(lambda x: wavelet_loss(x, y, "db4", levels=1), x, vectorize=vectorize)
+            for vectorize in (True, False)
+        )
+    torch.testing.assert_close(at_once, one_by_one)
 
 
 def test_wavelets_with_few_steps_are_known():

@@ -167,6 +167,20 @@ def test_products_by_either_library(rows, n, columns, seed):
                     torch.testing.assert_close(_linear.linear(a, b).double(), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(300,), (3, 4)])
+@pytest.mark.parametrize("transform", [dct, idct])
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_batched_gradients(transform, size):
+    x = field(size)[:1]
+    for name in ("auto", "plain"):
+        with passband.backend(name):
+            at_once, one_by_one = (
+                torch.autograd.functional.jacobian(lambda x: transform(x).flatten()[:4], x, vectorize=vectorize)
+                for vectorize in (True, False)
+            )
+        torch.testing.assert_close(at_once, one_by_one)
+
+
 def test_under_function_transforms():
     x, upstream = field((4, 5)), field((4, 5), 1)
     torch.testing.assert_close(torch.func.vmap(lambda x: dct(x[None])[0])(x), dct(x))

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passband.transforms import WaveletCoefficients, dwt, dwt_max_levels, idwt
+from passband.transforms import WaveletCoefficients, dwt, dwt_max_levels, idwt, iswt, swt
 
 DISCRETE = pywt.wavelist(kind="discrete")
 MODES = pywt.Modes.modes
@@ -202,6 +202,27 @@ def test_keeps_nothing_for_the_backward_pass():
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         dwt(x, "bior1.3", levels=1)
     assert not kept
+
+
+@pytest.mark.parametrize("mode", ["symmetric", "periodization"])
+@pytest.mark.parametrize("wavelet", ["haar", "db4"])
+@pytest.mark.parametrize("size", [(17,), (14, 16)])
+@pytest.mark.parametrize("stationary", [False, True])
+def test_batched_gradients(size, wavelet, mode, stationary):
+    if stationary:
+        size = tuple(2 * (n // 2) for n in size)
+    x = torch.randn(1, 2, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def some(x):
+        coefficients = swt(x, wavelet, 1) if stationary else dwt(x, wavelet, 1, mode)
+        restored = iswt(coefficients) if stationary else idwt(coefficients)
+        parts = [band for _, _, band in coefficients.subbands()]
+        return torch.cat([part.flatten()[:3] for part in (*parts, restored)])
+
+    at_once, one_by_one = (
+        torch.autograd.functional.jacobian(some, x, vectorize=vectorize) for vectorize in (True, False)
+    )
+    torch.testing.assert_close(at_once, one_by_one)
 
 
 def test_under_vmap():

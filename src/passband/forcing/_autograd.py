@@ -31,7 +31,7 @@ class _LowPass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, cutoffs: Tensor, options: Options) -> Tensor:
-        ctx.save_for_backward(cutoffs)
+        ctx.save_for_backward(_to_keep(cutoffs))
         ctx.options = options
         return _computed(z, cutoffs, options)
 
@@ -46,21 +46,30 @@ class _LearnedLowPass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, cutoffs: Tensor, options: Options) -> Tensor:
-        ctx.save_for_backward(z, cutoffs)
+        ctx.save_for_backward(_to_keep(z), _to_keep(cutoffs))
         ctx.options = options
         return _computed(z, cutoffs, options)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         z, cutoffs = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            result = _formula(z, cutoffs, ctx.options)
+        again = torch.is_grad_enabled()
+        if again or not by_hand(grad):
             wanted = [x for x, needed in zip((z, cutoffs), ctx.needs_input_grad, strict=False) if needed]
-            found = iter(torch.autograd.grad(result, wanted, grad, create_graph=True))
+            with torch.enable_grad():
+                result = _formula(z, cutoffs, ctx.options)
+            found = iter(torch.autograd.grad(result, wanted, grad, create_graph=again))
             along_z, along_cutoffs = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
             return along_z, along_cutoffs, None
         along_z = _computed(grad, cutoffs, ctx.options) if ctx.needs_input_grad[0] else None
         return along_z, _cutoff_gradient(z, grad, cutoffs, ctx.options), None
+
+
+def _to_keep(x: Tensor) -> Tensor:
+    """Autograd keeps no tensor that was made in inference mode."""
+    if torch.compiler.is_compiling() or not x.is_inference() or torch.is_inference_mode_enabled():
+        return x
+    return x.clone()
 
 
 def _cutoff_gradient(z: Tensor, grad: Tensor, cutoffs: Tensor, options: Options) -> Tensor:

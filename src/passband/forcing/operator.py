@@ -25,7 +25,8 @@ def spectral_low_pass(
     r"""Low-pass each sample at its own cutoff, $IDCT(M \odot DCT(z))$ with $M = \text{sigmoid}(\kappa (c - \rho))$.
 
     $\rho$ is the DCT radius over its largest. The operator is linear and self-adjoint, so its gradient is the operator
-    itself; for it only the cutoffs are kept.
+    itself; for it only the cutoffs are kept. Where cutoffs learn, z is kept too. What is kept must not be changed in
+    place before the backward pass (autograd raises an error).
 
     Args:
         z: (batch, channels, \*spatial), 1 or 2 spatial axes.

@@ -8,10 +8,11 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from passband._backend import backend
+from passband._backend import plain_here
 from passband._checks import check_batch, check_choice, check_integer, check_number
 from passband._numerics import no_autocast, upcast
 from passband.regularization._gradient import Gradient, with_gradient
@@ -79,12 +80,14 @@ def framed_loss(
     _check_length(clean.shape[-1], frame_lengths)
     resolutions = [_Resolution(length, _hop(length, overlap), window) for length in frame_lengths]
     plain = partial(_plain, loss=loss, resolutions=resolutions)
-    try:
-        by_hand = partial(_by_hand, loss=loss, resolutions=resolutions)
-        return with_gradient(plain, by_hand, estimate, clean)
-    except _OtherLeafError:
-        with no_autocast(clean):
-            return plain(*upcast(estimate, clean))
+    if not _learns(loss):
+        try:
+            by_hand = partial(_by_hand, loss=loss, resolutions=resolutions)
+            return with_gradient(plain, by_hand, estimate, clean)
+        except _OtherLeafError:
+            pass
+    with no_autocast(clean):
+        return plain(*upcast(estimate, clean))
 
 
 class FramedLoss(SpectralLoss):
@@ -177,8 +180,8 @@ class _Resolution(NamedTuple):
         if weights is not None:
             framed = framed * weights
         before, after = self.mirrored(samples)
-        framed = framed.reshape(*total.shape[:2], -1, self.length)
-        frames, parts = framed.shape[2], math.ceil(self.length / self.hop)
+        frames, parts = framed.shape[1] // total.shape[1], math.ceil(self.length / self.hop)
+        framed = framed.reshape(*total.shape[:2], frames, self.length)
         hops = total.new_zeros(*total.shape[:2], frames + parts - 1, self.hop)
         for part in range(parts):
             taken = framed[..., part * self.hop : (part + 1) * self.hop]
@@ -205,7 +208,7 @@ def _plain(estimate: Tensor, clean: Tensor, loss: Loss, resolutions: Sequence[_R
 
 def _frame_loss(estimate: Tensor, clean: Tensor, loss: Loss, resolution: _Resolution) -> PerSample:
     # What runs in the backward pass must be what ran before it, also where another backend is chosen by then.
-    with nullcontext() if torch.compiler.is_compiling() else backend("plain"):
+    with nullcontext() if torch.compiler.is_compiling() else plain_here():
         return loss(resolution.frames(estimate), resolution.frames(clean))
 
 
@@ -214,23 +217,28 @@ def _by_hand(
 ) -> tuple[PerSample, Gradient | None]:
     """Values and gradient, see `with_gradient`: the loss's own gradient in the frames, added up in the signal."""
     total = torch.zeros_like(clean, memory_format=torch.contiguous_format) if wanted else None
+    count = math.prod(clean.shape[1:])
     values: list[Tensor] = []
     for resolution in resolutions:
         frames, others = resolution.frames(estimate.detach()), resolution.frames(clean)
         if total is None:
             values.append(loss(frames, others))
             continue
-        value, gradient = _inner(loss, frames.requires_grad_(), others, clean[0].numel())
+        value, gradient = _inner(loss, frames.requires_grad_(), others, count)
         values.append(value)
         if gradient is not None:
             resolution.add_back_(total, gradient)
     mean = sum(values[1:], start=values[0]) / len(values)
-    return mean, None if total is None else Gradient(total, 1 / (clean[0].numel() * len(values)))
+    return mean, None if total is None else Gradient(total, 1 / (count * len(values)))
 
 
 def _inner(loss: Loss, estimate: Tensor, clean: Tensor, factor: int) -> tuple[PerSample, Tensor | None]:
-    """A loss's values, and the gradient of them times a factor, which makes it of order 1."""
-    with torch.enable_grad():
+    """A loss's values, and the gradient of them times a factor, which makes it of order 1.
+
+    The graph is gone before this returns: the caller's hooks, as of a checkpoint, have nothing to do with it. (Kept as
+    they are, not detached, saved results of operations would be cycles that nothing frees if the graph goes unused.)
+    """
+    with torch.enable_grad(), saved_tensors_hooks(Tensor.detach, lambda x: x):
         values = loss(estimate, clean)
     if values.grad_fn is None:
         return values.detach(), None
@@ -239,8 +247,13 @@ def _inner(loss: Loss, estimate: Tensor, clean: Tensor, factor: int) -> tuple[Pe
     return values.detach(), gradient
 
 
+def _learns(loss: Loss) -> bool:
+    """Whether a loss is seen to have parameters that get gradients, which only autograd finds."""
+    return torch.is_grad_enabled() and isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters())
+
+
 class _OtherLeafError(Exception):
-    """The loss has parameters of its own that get gradients."""
+    """The loss turned out to have parameters that get gradients."""
 
 
 def _check_leaves(values: Tensor, estimate: Tensor) -> None:

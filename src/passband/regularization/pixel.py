@@ -1,5 +1,7 @@
 """Plain L1 on the clean estimate: the control that tells a spectral effect from one of weighting."""
 
+import math
+
 from torch import Tensor
 
 from passband.regularization._gradient import Gradient, with_gradient
@@ -43,7 +45,7 @@ def _by_hand(estimate: Tensor, clean: Tensor, wanted: bool) -> tuple[PerSample, 
     difference = estimate - clean
     values = difference.abs().flatten(1).mean(1)
     # Signs as floating numbers: integers keep a quarter of the bytes, and cost more time to make and to multiply.
-    return values, Gradient(difference.sign_(), 1 / clean[0].numel()) if wanted else None
+    return values, Gradient(difference.sign_(), 1 / math.prod(clean.shape[1:])) if wanted else None
 
 
 class PixelLoss(SpectralLoss):

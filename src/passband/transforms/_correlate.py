@@ -30,7 +30,7 @@ class _Plan(NamedTuple):
     def tap(self, x: Tensor, k: int, count: int) -> Tensor:
         """The samples of x that tap k meets, as a view."""
         window = x.narrow(self.axis, self.dilation * k, self.stride * (count - 1) + 1)
-        return window[(slice(None),) * self.axis + (slice(None, None, self.stride),)]
+        return window if self.stride == 1 else window[(slice(None),) * self.axis + (slice(None, None, self.stride),)]
 
     def apart(self, x: Tensor) -> bool:
         """Whether even and odd samples are to be put apart."""
@@ -108,7 +108,9 @@ class _Scatter(torch.autograd.Function):
             for view, tap in zip(views, taps, strict=True):
                 if tap != 0:
                     view.add_(part, alpha=tap)
-        return phases.movedim(0, -1).flatten(-2).narrow(axis, 0, size) if apart else x
+        if apart:
+            x = phases.movedim(0, -1).reshape(*first.shape[:axis], 2 * phases.shape[-1]).narrow(axis, 0, size)
+        return x
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004

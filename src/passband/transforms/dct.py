@@ -251,7 +251,9 @@ def _over_axes(x: Tensor, axes: Sequence[int], inverse: bool) -> Tensor:
         if not by_hand(x) or type(x) is not Tensor:
             return _by_autograd(x, axes, inverse)
         if torch.is_grad_enabled() and x.requires_grad:
-            return _transformed(x, tuple(axes), inverse)
+            result = _Transform.apply(x, tuple(axes), inverse)  # type: ignore[no-untyped-call]
+            assert isinstance(result, Tensor)
+            return result
         return _by_hand(x, axes, inverse)
 
 
@@ -265,14 +267,7 @@ class _Transform(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        with no_autocast(grad):
-            return _transformed(grad, ctx.axes, not ctx.inverse), None, None
-
-
-def _transformed(x: Tensor, axes: tuple[int, ...], inverse: bool) -> Tensor:
-    result = _Transform.apply(x, axes, inverse)  # type: ignore[no-untyped-call]
-    assert isinstance(result, Tensor)
-    return result
+        return _over_axes(grad, ctx.axes, not ctx.inverse), None, None
 
 
 def _by_autograd(x: Tensor, axes: Sequence[int], inverse: bool) -> Tensor:
@@ -347,7 +342,7 @@ def _idct_by_fft(x: Tensor) -> Tensor:
     shuffled = torch.fft.irfft(spectrum, n=n, norm="forward")
     even = (n + 1) // 2
     samples = torch.stack([shuffled[..., :even], _padded(shuffled[..., even:].flip(-1), even)], dim=-1)
-    return samples.flatten(-2)[..., :n]
+    return samples.reshape(*x.shape[:-1], 2 * even).narrow(-1, 0, n)
 
 
 def _padded(x: Tensor, length: int) -> Tensor:

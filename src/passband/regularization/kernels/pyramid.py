@@ -3,8 +3,8 @@
 Only signs of coefficients enter the gradient, so that a transform may leave out its scale: weights then hold it.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -15,6 +15,9 @@ from passband.transforms._filters import filter_bank
 
 Weights = Mapping[tuple[int, str], float]
 """The weight of a coefficient by level and sub-band."""
+
+MOST_HAAR_LEVELS = 6
+"""Of a Triton kernel: a block of 64 x 64 samples still fits into one program's registers."""
 
 
 class Pyramid:
@@ -53,6 +56,12 @@ class Pyramid:
     def band(self, level: int, name: str) -> Tensor:
         """A sub-band, as a view."""
         raise NotImplementedError
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all buffers, the residual's and the stages' own among them."""
+        storages = (x.untyped_storage() for x in _tensors(vars(self)))
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
     def values(self) -> Tensor:
         """Weighted sums of absolute coefficients, (count,)."""
@@ -289,6 +298,17 @@ def paddings(size: int, taps: int, mode: str | None, dilation: int = 1) -> list[
     if mode == "periodization":
         return [(0, size % 2, "constant"), (edge, edge, "periodic")]
     return [(taps - 2, 2 * ((size + taps - 1) // 2) - size, mode)]
+
+
+def _tensors(found: object) -> Iterator[Tensor]:
+    """All tensors in dictionaries, sequences and stages."""
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, Stage):
+        yield from _tensors(vars(found))
+    elif isinstance(found, dict | list | tuple):
+        for part in found.values() if isinstance(found, dict) else found:
+            yield from _tensors(part)
 
 
 def _units(levels: int, dims: int, weights: Weights) -> list[float]:

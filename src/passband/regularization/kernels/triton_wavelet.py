@@ -13,9 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from passband._triton import block_size, cdiv, launch, strides
-
-MAX_LEVELS = 6
-"""A block of 64 x 64 samples still fits into one program's registers."""
+from passband.regularization.kernels.pyramid import MOST_HAAR_LEVELS
 
 
 @triton.jit
@@ -259,7 +257,7 @@ def _flat_weights(levels: int, weights: Weights, dims: int) -> list[float]:
     """The approximation's weight, then every level's, with the transform's scale and zeros for levels not there."""
     scale = [2.0 ** (-dims * level / 2) for level in range(1, levels + 1)]
     details = [factor * w for factor, level in zip(scale, weights[:levels], strict=True) for w in level]
-    missing = (MAX_LEVELS - levels) * (2**dims - 1)
+    missing = (MOST_HAAR_LEVELS - levels) * (2**dims - 1)
     return [scale[-1] * weights[levels][0], *details, *[0.0] * missing]
 
 

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from passband._backend import by_triton
 from passband.regularization._gradient import Gradient
-from passband.regularization.kernels.pyramid import Filtered, Lifted, Pyramid, Steps, Weights, steps_of
+from passband.regularization.kernels.pyramid import (
+    MOST_HAAR_LEVELS,
+    Filtered,
+    Lifted,
+    Pyramid,
+    Steps,
+    Weights,
+    steps_of,
+)
 from passband.transforms import WaveletCoefficients, dwt, swt
 from passband.transforms._subbands import subband_names
 
@@ -21,8 +29,6 @@ _CHUNK = 2**20
 
 
 _Kernel = Callable[[Tensor, Tensor, int, list[list[float]], bool], tuple[Tensor, Tensor | None]]
-_MOST_HAAR_LEVELS = 6
-"""Blocks of more do not fit into a kernel's registers."""
 
 
 class _Workers(NamedTuple):
@@ -87,7 +93,9 @@ class WaveletL1(NamedTuple):
                 return Lifted(residual, self.levels, self.weights, steps, self.mode)
             return Filtered(residual, self.levels, self.weights, self.wavelet, None if self.stationary else self.mode)
 
-        if like.device.type != "cpu" or type(like) is not Tensor:
+        # Under a mode such as FakeTensorMode, buffers may hold nothing.
+        plain = like.device.type == "cpu" and type(like) is Tensor and not torch._C._len_torch_dispatch_stack()  # noqa: SLF001
+        if not plain:
             return _Workers(unit, make)
         key = *self[:4], *self.weights.items(), unit, like.dtype
         return _Workers(unit, lambda count: _kept.worker((count, *key), partial(make, count)))
@@ -97,7 +105,7 @@ class WaveletL1(NamedTuple):
         if self.stationary or x.ndim > 4:
             return None
         whole_blocks = not any(n % 2**self.levels for n in x.shape[2:])
-        if steps_of(self.wavelet) == Steps() and whole_blocks and self.levels <= _MOST_HAAR_LEVELS and by_triton(x):
+        if steps_of(self.wavelet) == Steps() and whole_blocks and self.levels <= MOST_HAAR_LEVELS and by_triton(x):
             from passband.regularization.kernels.triton_wavelet import haar_l1
 
             return haar_l1
@@ -133,19 +141,23 @@ class _Kept(threading.local):
     def worker(self, key: Hashable, make: Callable[[], Pyramid]) -> Pyramid:
         """The worker of a key, made if it is not there."""
         found = self.workers.pop(key, None)
-        if found is None:
-            with torch.inference_mode(False):
-                found = make()
-        if found.residual.nbytes <= _KEPT_BYTES:
+        if found is not None:
             self.workers[key] = found
-        while len(self.workers) > _KEPT:
-            self.workers.popitem(last=False)
+            return found
+        with torch.inference_mode(False):
+            found = make()
+        most = _KEPT_BYTES * torch.get_num_threads()
+        if found.nbytes <= most:
+            self.workers[key] = found
+            while len(self.workers) > _KEPT or sum(worker.nbytes for worker in self.workers.values()) > most:
+                self.workers.popitem(last=False)
         return found
 
 
-_KEPT = 4
-_KEPT_BYTES = 2**22
-"""The largest residual whose worker is kept; its other buffers take up to six times as much."""
+_KEPT = 16
+_KEPT_BYTES = 2**26
+"""Of all buffers that a thread keeps, per thread that PyTorch computes with: a worker takes 2 to 17 times the bytes of
+a chunk, and with a stationary transform about 3 (signal), 7 (image) or 16 times (volume) per level."""
 _kept = _Kept()
 
 
