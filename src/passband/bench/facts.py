@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from passband import __version__
+from passband._backend import ENVIRONMENT
 
 RIVALS = ("auraloss", "focal-frequency-loss", "ptwt", "pytorch-wavelets", "scipy", "torch-dct", "wavelet-loss")
 SAME = (
@@ -46,7 +47,7 @@ def collect_facts(
         "torch": torch.__version__,
         "passband": __version__,
         "commit": commit(),
-        "backend": os.environ.get("PASSBAND_BACKEND", "auto"),
+        "backend": os.environ.get(ENVIRONMENT) or "auto",
         "seed": seed,
         "seconds": seconds if repeats is None else None,
         "repeats": repeats,

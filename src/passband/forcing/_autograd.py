@@ -7,7 +7,7 @@ from torch import Tensor
 
 from passband._backend import by_hand, by_triton
 from passband._numerics import compute_dtype, no_autocast
-from passband.forcing._gains import Options, gains, multiply_
+from passband.forcing._gains import Options, gains, multiply_, over_windows
 from passband.forcing._planes import fits, low_pass
 from passband.transforms.dct import dct, idct
 
@@ -106,14 +106,9 @@ def _formula(z: Tensor, cutoffs: Tensor, options: Options, in_place: bool = Fals
         if in_place:
             multiply_(spectrum, cutoffs, options)
         else:
-            mask = gains(cutoffs, options)
-            spectrum = spectrum * mask.reshape(len(mask), 1, *_with_ones(options.window))
+            spectrum = spectrum * over_windows(gains(cutoffs, options))
         filtered = _field(spectrum, options.window, z.shape)
         return (x - filtered if options.exact else filtered).to(z.dtype)
-
-
-def _with_ones(window: tuple[int, ...]) -> list[int]:
-    return [part for side in window for part in (1, side)]
 
 
 def _spectrum(x: Tensor, window: tuple[int, ...]) -> Tensor:

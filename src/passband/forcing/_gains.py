@@ -47,8 +47,12 @@ def multiply_(spectrum: Tensor, cutoffs: Tensor, options: Options) -> None:
         if math.prod(spectrum.shape[2:]) < LARGEST_PLANE:
             mask_(spectrum, cutoffs, options.window, options.kappa, options.exact)
             return
-    mask = gains(cutoffs, options)
-    spectrum.mul_(mask.reshape(len(mask), 1, *(part for side in options.window for part in (1, side))))
+    spectrum.mul_(over_windows(gains(cutoffs, options)))
+
+
+def over_windows(mask: Tensor) -> Tensor:
+    """A mask (batch, *window) in the form in which it multiplies such a spectrum."""
+    return mask.reshape(len(mask), 1, *(part for side in mask.shape[1:] for part in (1, side)))
 
 
 def _relative_radius(size: tuple[int, ...], device: torch.device) -> Tensor:
