@@ -1,6 +1,7 @@
 """The measured power law against fields made with a known one, and streaming against one pass."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -181,3 +182,12 @@ def test_photographs(shared) -> None:
     assert result.k1 == pytest.approx(4, abs=1)
     assert result.crossing == pytest.approx(result.k1, rel=0.5)
     assert 0 < result.beta_error < 0.2
+
+
+def test_a_spectrum_that_hardly_falls_has_no_front() -> None:
+    """White noise of less power than unit noise: by chance the law falls a little, and meets 1 far below index 1."""
+    law = measure_power_law(0.5 * torch.randn(400, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert abs(law.beta) < 0.05
+    assert law.front is None
+    assert replace(law, k1=5e-82).front is None
+    assert replace(law, k1=4.0, beta=2.7).front is not None

@@ -1,7 +1,8 @@
-"""Datasets (images, captions, audio, latents, checkerboards, power-law fields) and the order of their samples."""
+"""Datasets (images, captions, audio, latents, arrays, checkerboards, power-law fields), and their samples' order."""
 
 from passband.data._samples import ImageSamples
 from passband.data._sources import Skipped
+from passband.data.arrays import ArraySamples
 from passband.data.audio import AudioFolder
 from passband.data.audio_files import AudioClip, read_audio, save_audio
 from passband.data.augment import Augment
@@ -16,6 +17,7 @@ from passband.data.power_law import PowerLawFields, power_law_fields, power_law_
 from passband.data.prepare import Prepared, prepare_images
 
 __all__ = [
+    "ArraySamples",
     "AudioClip",
     "AudioFolder",
     "Augment",

@@ -5,10 +5,13 @@ from passband.metrics.audio_loading import load_audio_embedding
 from passband.metrics.audio_measures import AUDIO_MEASURES, AudioMeasure, load_audio_measure
 from passband.metrics.band_error import BandError, BandErrorResult, radial_bands, wiener_band_error
 from passband.metrics.band_map import BandMap, BandMapResult
+from passband.metrics.bootstrap import BootstrapMeans, in_first_half, poisson_weights
 from passband.metrics.channel_spectrum import ChannelSpectrum, ChannelSpectrumResult
 from passband.metrics.channels import ChannelResult, ChannelStatistics, pca_picture
 from passband.metrics.checkerboard import leakage, nearest_pattern, pattern_distance
+from passband.metrics.contrast import Contrast
 from passband.metrics.decoder_probes import Probed, cut_probe, equivariance_probe, low_pass_probe
+from passband.metrics.denoiser_spectrum import DenoiserMeasure, DenoiserSpectrum, GradientShare, compare_denoisers
 from passband.metrics.efficientnet import efficientnet_lite0
 from passband.metrics.extractors import load_features
 from passband.metrics.features import FeatureExtractor, ModuleFeatures
@@ -25,8 +28,14 @@ from passband.metrics.kid import KID, KIDResult, polynomial_mmd
 from passband.metrics.latents import LatentMeasures, LatentResult
 from passband.metrics.long_term import LongTermSpectrum
 from passband.metrics.long_term_compare import FrequencyBand, LongTermResult, compare_long_term, octave_edges
+from passband.metrics.monitor import SpectrumMonitor, spectrum_scalars
 from passband.metrics.ndb import NDB, NDBResult, two_proportion_z
+from passband.metrics.noise_levels import NoiseLevel, noise_levels, noise_range
 from passband.metrics.passed import PassedPower, passed_power
+from passband.metrics.peaks import Peak, PeakReport, find_peaks
+from passband.metrics.pixel_bands import PixelBands
+from passband.metrics.plane_map import PlaneMap
+from passband.metrics.planes import Planes
 from passband.metrics.power_law import (
     PowerLawFit,
     PowerLawMeasure,
@@ -42,7 +51,9 @@ from passband.metrics.precision_recall import (
 )
 from passband.metrics.reconstruction import ReconstructionQuality, ReconstructionResult, psnr, ssim
 from passband.metrics.resemblyzer import ResemblyzerEmbedding
+from passband.metrics.sample_comparison import Law, LawPair, SampleComparison, Scored, compare_samples
 from passband.metrics.sample_means import Estimate, SampleMeans
+from passband.metrics.sample_spectrum import SampleSpectrum
 from passband.metrics.spectrum import (
     MeanPSD,
     OctaveDistance,
@@ -56,6 +67,7 @@ from passband.metrics.statistics import FeatureStatistics
 from passband.metrics.store import FeatureStore
 from passband.metrics.torchscript import TorchScriptFeatures
 from passband.metrics.vggish import vggish_examples
+from passband.metrics.wiener import ChannelMoments, WienerFilter, measure_wiener
 
 __all__ = [
     "AUDIO_MEASURES",
@@ -65,10 +77,15 @@ __all__ = [
     "BandErrorResult",
     "BandMap",
     "BandMapResult",
+    "BootstrapMeans",
+    "ChannelMoments",
     "ChannelResult",
     "ChannelSpectrum",
     "ChannelSpectrumResult",
     "ChannelStatistics",
+    "Contrast",
+    "DenoiserMeasure",
+    "DenoiserSpectrum",
     "Estimate",
     "ExtrapolatedFrechet",
     "FeatureExtractor",
@@ -78,12 +95,15 @@ __all__ = [
     "FrechetDistance",
     "FrechetResult",
     "FrequencyBand",
+    "GradientShare",
     "InceptionScore",
     "InceptionScoreResult",
     "KID",
     "KIDResult",
     "LatentMeasures",
     "LatentResult",
+    "Law",
+    "LawPair",
     "LongTermResult",
     "LongTermSpectrum",
     "MeanPSD",
@@ -91,8 +111,14 @@ __all__ = [
     "ModuleFeatures",
     "NDB",
     "NDBResult",
+    "NoiseLevel",
     "OctaveDistance",
     "PassedPower",
+    "Peak",
+    "PeakReport",
+    "PixelBands",
+    "PlaneMap",
+    "Planes",
     "PowerLawFit",
     "PowerLawMeasure",
     "PowerLawResult",
@@ -103,18 +129,27 @@ __all__ = [
     "ReconstructionQuality",
     "ReconstructionResult",
     "ResemblyzerEmbedding",
+    "SampleComparison",
     "SampleMeans",
+    "SampleSpectrum",
+    "Scored",
     "SpectrumDistance",
+    "SpectrumMonitor",
     "SpectrumResult",
     "TorchScriptEmbedding",
     "TorchScriptFeatures",
+    "WienerFilter",
+    "compare_denoisers",
     "compare_long_term",
+    "compare_samples",
     "cut_probe",
     "efficientnet_lite0",
     "equivariance_probe",
     "extrapolated_frechet_distance",
+    "find_peaks",
     "fit_power_law",
     "frechet_distance",
+    "in_first_half",
     "leakage",
     "load_audio_embedding",
     "load_audio_measure",
@@ -123,16 +158,21 @@ __all__ = [
     "log_spectral_ratio",
     "low_pass_probe",
     "measure_power_law",
+    "measure_wiener",
     "nearest_pattern",
+    "noise_levels",
+    "noise_range",
     "octave_bands",
     "octave_edges",
     "passed_power",
     "pattern_distance",
     "pca_picture",
+    "poisson_weights",
     "polynomial_mmd",
     "precision_recall_scores",
     "psnr",
     "radial_bands",
+    "spectrum_scalars",
     "ssim",
     "two_proportion_z",
     "vggish_examples",

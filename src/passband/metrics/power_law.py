@@ -14,6 +14,7 @@ from passband.transforms import band_pool, block_dct, dct, radial_bins, radial_g
 
 SMALLEST_SIDE = 8
 _GROUPS = 32  # of samples, for the standard errors
+_LOWEST_K1 = 1e-2  # the lowest frequency has index 1
 _NO_POWER = 1e-13  # of the largest power, the mean's included: what rounding leaves where there is none
 
 
@@ -78,8 +79,11 @@ class PowerLawResult:
 
     @property
     def front(self) -> dict[str, str | float | list[int]] | None:
-        """The data-to-noise contour as a recipe's `forcing.front` names it; None where there is no falling law."""
-        if not 0 < self.k1 < math.inf:
+        """The data-to-noise contour as a recipe's `forcing.front` names it; None where there is no falling law.
+
+        A spectrum that hardly falls meets unit noise far below the lowest frequency: no contour either.
+        """
+        if not _LOWEST_K1 <= self.k1 < math.inf:
             return None
         return {"name": "contour", "beta": self.beta, "k1": self.k1, "size": list(self.size)}
 

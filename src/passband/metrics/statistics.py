@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from passband.metrics.store import (
     decode_text,
     encode_text,
     features_name,
+    read_kept,
     resize_of,
     take_state,
 )
@@ -236,7 +236,7 @@ class FeatureStatistics:
             raise FileNotFoundError(f"no feature statistics at {path}")
         if path.suffix == ".npz":
             return cls.from_moments(*_read_npz(path), features, name=name)
-        facts, state = _read_safetensors(path)
+        facts, state = read_kept(path, _FORMAT, "feature statistics", "FeatureStatistics.save", extra="eval")
         check_same_features(features_name(features), facts["features"])
         result = cls(facts["features"] or features, name=name)
         result.load_state_dict({**state, "features": encode_text(result.features)})
@@ -268,16 +268,3 @@ def _read_npz(path: Path) -> tuple[Tensor, Tensor]:
             return torch.from_numpy(arrays["mu"]).double(), torch.from_numpy(arrays["sigma"]).double()
     except Exception as error:
         raise ValueError(f"{path} is no archive of numbers 'mu' and 'sigma' ({error}); compute it anew") from error
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    safetensors = import_extra("safetensors", "eval")
-    try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("passband", "{}"))
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (the file is no mapping)
-    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no whole file of feature statistics ({error}); compute it anew") from error
-    if facts.get("format") != _FORMAT:
-        raise ValueError(f"{path} holds no feature statistics; write one with FeatureStatistics.save")
-    return facts, state

@@ -1,13 +1,16 @@
 """Features kept for the metrics that compare every sample with every other: bounded, and independent of the order."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from passband._checks import check_floating, check_integer
+from passband._checks import check_floating, check_integer, import_extra
 from passband.metrics.features import FeatureExtractor
 from passband.metrics.sides import RealAndFake
 
@@ -63,6 +66,35 @@ def encode_text(text: str) -> Tensor:
 def decode_text(data: Tensor) -> str:
     """The string of `encode_text`."""
     return bytes(data.tolist()).decode()
+
+
+def read_kept(path: Path, kind: str, what: str, writer: str, *, extra: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The facts and the tensors of a safetensors file that a measure wrote.
+
+    Args:
+        path: the file.
+        kind: the format that its facts must name.
+        what: what it holds, in errors.
+        writer: what writes such a file, in errors.
+        extra: the extra that brings safetensors.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or holds something else.
+
+    """
+    safetensors = import_extra("safetensors", extra)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {what} at {path}")
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("passband", "null"))
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (the file is no mapping)
+    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no whole file of {what} ({error}); compute it anew") from error
+    if not isinstance(facts, dict) or facts.get("format") != kind:
+        raise ValueError(f"{path} holds no {what}; write one with {writer}")
+    return facts, state
 
 
 def take_state(name: str, state: Mapping[str, Tensor], keys: set[str]) -> None:

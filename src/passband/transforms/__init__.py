@@ -16,6 +16,7 @@ from passband.transforms.radial import (
     radial_psd,
 )
 from passband.transforms.stationary import iswt, swt
+from passband.transforms.taper import taper, taper_window
 from passband.transforms.wavelet import check_transform, dwt, dwt_max_levels, idwt
 
 __all__ = [
@@ -48,4 +49,6 @@ __all__ = [
     "radial_psd",
     "rfftn",
     "swt",
+    "taper",
+    "taper_window",
 ]
