@@ -16,7 +16,7 @@ from passband.reports import difference_figure, to_svg
 from passband.reports.evaluation import describe_metrics, evaluation_report, evaluation_rows, metric_texts
 from passband.reports.paired import Estimate, estimate, markdown_table, paired_difference, with_error
 
-VOID = {"meta", "img", "br", "link"}
+VOID = {"meta", "img", "br", "link", "source"}
 
 
 class Document(HTMLParser):
@@ -82,7 +82,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_stands_alone_and_says_everything(page: Path):
     document = Document(page.read_text(encoding="utf-8"))
-    assert all(source.startswith("data:") for source in document.sources)
+    assert all(source.startswith(("data:", "#", "figures/")) for source in document.sources)
     for text in (
         "Evaluation of <b>trial at step 2,000",
         "The Fréchet distance of 3,400 samples from 1,200 real images is 12.35 (tiny; two halves of the real images:",
@@ -109,7 +109,7 @@ def test_the_numbers_are_beside_the_page(page: Path):
     assert document["metrics"][3]["value"] is None  # JSON has no NaN
     assert document["command"] == "passband evaluate trial"
     assert {file.name for file in (page.parent / "figures").iterdir()} == {
-        "fake.png", "real.png", "psd.png", "psd.svg", "ratio.png", "ratio.svg"
+        "fake.png", "real.png", "psd.png", "psd.svg", "psd.pdf", "ratio.png", "ratio.svg", "ratio.pdf"
     }  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def test_percent(share: float, text: str) -> None:
 def test_data_without_a_contour(tmp_path: Path) -> None:
     report = FrontReport(law(beta=-1.0))
     assert recipe_line(report) == ""
-    assert "it does not fall" in describe_law(report)
+    assert "it hardly falls" in describe_law(report)
     assert {row[2] for row in front_rows(report)} == {"linear"}
     assert len(front_sections(report, tmp_path)) == 1
     assert front_numbers(report)["recipe"] is None

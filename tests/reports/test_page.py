@@ -2,40 +2,51 @@
 
 import base64
 import errno
-import json
+import hashlib
+import io
 import math
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from passband.metrics import SpectrumDistance, octave_bands
+from passband.metrics import octave_bands
 from passband.reports import (
     Code,
+    Columns,
+    Details,
     Figure,
+    Heading,
+    Items,
     Number,
     Numbers,
     Page,
     Section,
+    Shown,
     Table,
     Text,
-    compare_report,
     curve_figure,
-    describe,
+    data_uri,
     image_grid,
     image_mosaic,
     psd_figure,
     ratio_figure,
     render_page,
+    to_pdf,
     to_png,
     to_png_data_uri,
     to_svg,
+    write_figure,
     write_page,
 )
-from passband.transforms import radial_bins
+from passband.reports._narrow import make_narrow
+from passband.reports._themes import adaptive, in_the_dark
+from passband.reports.figures import COLOURS, INK, _figure, _style
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -76,7 +87,11 @@ def everything(text: str) -> Page:
                 [
                     Text(text),
                     Text(text, "warning"),
+                    Heading(text),
+                    Items([text, text]),
                     Code(text),
+                    Details(text, [Text(text)]),
+                    Columns([[Text(text)]], title=text),
                     Numbers([Number(text, text, text)]),
                     Figure(SVG, text, text),
                     Figure(PNG, text, text, pixelated=True),
@@ -93,7 +108,7 @@ def test_all_text_is_escaped_and_the_document_is_nested() -> None:
     source = render_page(everything(EVIL))
     document = Document(source)
     assert {tag for tag, _ in document.tags}.isdisjoint({"script", "link", "iframe", "object"})
-    assert document.text.count(EVIL) == 18
+    assert document.text.count(EVIL) == 25
     assert [attrs["alt"] for tag, attrs in document.tags if tag == "img"] == [EVIL, EVIL]
 
 
@@ -117,21 +132,219 @@ def luminance(colour: str) -> float:
 def test_text_has_the_contrast_that_accessibility_asks_for(scheme: int) -> None:
     css = render_page(everything("plain"))
     colours = dict(re.findall(r"--(\w+): (#\w{6})", re.findall(r":root \{(.*?)\}", css, re.DOTALL)[scheme]))
-    for ink in ("ink", "quiet"):
-        for paper in ("paper", "soft"):
-            pair = sorted([luminance(colours[ink]), luminance(colours[paper])])
-            assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (ink, paper)
+    for ink in ("ink", "quiet", "accent", "warn"):
+        for paper in ("paper", "soft", "card"):
+            assert contrast(colours[ink], colours[paper]) >= 4.5, (ink, paper)
+
+
+def contrast(first: str, second: str) -> float:
+    low, high = sorted([luminance(first), luminance(second)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_figures_have_the_contrast_that_accessibility_asks_for(dark: bool) -> None:
+    css = render_page(everything("plain"))
+    card = re.findall(r"--card: (#\w{6})", css)[dark]
+    shown = {colour: (in_the_dark(colour[1:].lower()) or colour) if dark else colour for colour in (INK, *COLOURS)}
+    assert contrast(shown[INK], card) >= 4.5
+    for colour in COLOURS[:4]:  # of lines; those after them are fainter, and told apart by their dashes too
+        assert contrast(shown[colour], card) >= 3 - 0.05, colour
+
+
+def test_figures_follow_the_theme_but_for_their_data() -> None:
+    with _style():
+        figure, axes = _figure()
+        axes.imshow([[0.0, 1.0]])
+        for place, colour in enumerate(["white", "black", INK]):
+            axes.text(place, 0, "x", color=colour)
+    svg = to_svg(figure)
+    themed = adaptive(svg)
+    ET.fromstring(themed)
+    dark = dict(re.findall(r"(--\w+):(#\w{6});", themed))
+    assert dark["--ground"] == re.findall(r"--card: (#\w{6})", render_page(everything("plain")))[1]
+    assert "--c222222" in dark
+    # One white is left, that of the text on the cells, and the cells themselves are the same.
+    assert (svg.count("#ffffff"), themed.count(": #ffffff")) == (3, 1)
+    assert re.findall('data:image/png[^"]*', svg) == re.findall('data:image/png[^"]*', themed)
+    # Where the variables are not known, the figure is the light one.
+    plain = re.sub(r"<style>@media.*?</style>", "", themed)
+    assert re.sub(r"var\(--\w+, (#\w{6})\)", r"\1", plain) == svg
+    assert f"{base64.b64encode(themed.encode()).decode()}" in render_page(
+        Page("t", "s", [Section("h", [Figure(svg, "caption", "alt")])])
+    )
+
+
+def test_pictures_drawn_elsewhere_are_left_alone() -> None:
+    assert adaptive(SVG) == SVG
+
+
+@pytest.mark.parametrize(
+    ("light", "dark"),
+    [
+        ("ffffff", None),
+        ("f7f7f7", None),
+        ("000000", None),
+        ("d55e00", None),
+        ("222222", "#e6e9ec"),
+        ("0072b2", "#3f9fdc"),
+    ],
+)
+def test_what_a_colour_becomes_in_the_dark(light: str, dark: str | None) -> None:
+    assert in_the_dark(light) == dark
+
+
+def test_greys_keep_their_order_in_the_dark() -> None:
+    greys = [in_the_dark(f"{value:02x}" * 3) for value in range(0x22, 0xEC, 8)]
+    found = [luminance(grey) for grey in greys if grey]
+    assert len(found) == len(greys)
+    assert found == sorted(found, reverse=True)
+
+
+def sorted_by(table: Table) -> list[list[str]]:
+    source = render_page(Page("t", "s", [Section("h", [table])]))
+    return [re.findall(r'data-sort="(.*?)"', row) for row in re.findall(r"<tr>(.*?)</tr>", source)[1:]]
+
+
+def test_sortable_tables_say_what_they_are_sorted_by() -> None:
+    rows = [
+        ["b", 1.5, "−3.1 dB", Shown("1/4 to 1/2", 0.5), "≈ 12,000"],
+        ["a", None, "+0.2 dB", Shown("below 1/4", 0.25, marked=True), "–"],
+        ["<c>", math.nan, "1e-3 dB", Shown("none", None), "-.5"],
+    ]
+    table = Table(["name", "value", "difference", "octave", "count"], rows, sortable=True)
+    assert sorted_by(table) == [
+        ["b", "1.5", "-3.1", "0.5", "≈ 12,000"],
+        ["a", "", "0.2", "0.25", "–"],
+        ["&lt;c&gt;", "", "0.001", "", "-.5"],
+    ]
+    numeric = Table(["count"], [["≈ 12,000"], ["–"], ["<3"]], sortable=True)
+    assert sorted_by(numeric) == [["12000.0"], [""], ["3.0"]]
+    source = render_page(Page("t", "s", [Section("h", [table])]))
+    assert "<strong>below 1/4</strong>" in source
+    assert "data-sort" not in render_page(Page("t", "s", [Section("h", [Table(["a"], [[1]])])]))
+
+
+def test_only_the_sorting_script_may_run_and_only_where_there_is_something_to_sort() -> None:
+    plain = render_page(everything("plain"))
+    assert "<script" not in plain
+    assert "script-src" not in plain
+    source = render_page(Page("t", "s", [Section("h", [Table(["a"], [[1], [2]], sortable=True)])]))
+    (script,) = re.findall(r"<script>(.*?)</script>", source, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', source)[0]
+    assert policy.startswith("default-src 'none'; ")
+    assert re.findall(r"script-src ([^;]*)", policy) == [f"'sha256-{digest}'"]
+    assert "innerHTML" not in script
+
+
+def test_contents_link_to_every_section() -> None:
+    titles = ["How it is measured", "§ 2", "How it is measured", "Octaves", "Peaks & grids"]
+    source = render_page(Page("t", ["One.", "Two.", "Three."], [Section(title, []) for title in titles]))
+    links = re.findall(r'<a href="#(.*?)">(.*?)</a>', source)
+    assert [text for _, text in links] == [
+        "How it is measured",
+        "§ 2",
+        "How it is measured",
+        "Octaves",
+        "Peaks &amp; grids",
+    ]
+    assert [name for name, _ in links] == re.findall(r'<section id="(.*?)"', source)
+    assert len({name for name, _ in links}) == 5
+    assert '<div class="summary"><p>One.</p><p>Two.</p><p>Three.</p></div>' in source
+    short = Page("t", "s", [Section("a", []), Section("b", [])])
+    assert "<nav" not in render_page(short)
+    assert "<nav" in render_page(Page("t", "s", short.sections, contents=True))
+
+
+def test_a_written_figure_is_on_the_page_and_beside_it(tmp_path: Path) -> None:
+    figure = psd_figure({"real": [3.0, 2.0, 1.0]})
+    svg = to_svg(figure)
+    block = write_figure(figure, tmp_path / "figures", "the psd", caption="Falls.", alt="A line falls.")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"the psd.svg", "the psd.pdf", "the psd.png"}
+    assert (tmp_path / "figures" / "the psd.svg").read_text() == block.image == svg
+    assert (tmp_path / "figures" / "the psd.pdf").read_bytes().startswith(b"%PDF")
+    write_page(Page("t", "s", [Section("h", [block])]), tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    sources = dict(re.findall(r'<source media="(.*?)" srcset="(.*?)">', page))
+    assert sources == {"(max-width: 34rem)": data_uri(adaptive(block.narrow))}
+    assert [
+        float(width) for width in re.findall(r'svg" width="(.*?)pt"|width="([\d.]+)pt"', block.narrow)[0] if width
+    ] == [pytest.approx(72 * 4.2)]
+    links = re.findall(r'<a href="(.*?)"', page)
+    assert links == ["figures/the%20psd.svg", "figures/the%20psd.pdf", "figures/the%20psd.png"]
+
+
+def test_a_figure_for_the_telephone_keeps_its_panels_and_its_legend() -> None:
+    names = [f"a rather long name of a series {number}" for number in range(3)]
+    with _style():
+        figure, first = _figure(width=9.6)
+        first.remove()
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes in panels:
+            for name in names:
+                axes.plot([0, 1], [0, 1], label=name)
+            axes.set_xticks(range(8), [f"1/{2**power}–1/{2 ** (power - 1)}" for power in range(1, 9)])
+        figure.legend(handles=panels[0].lines, loc="outside upper left", ncols=3)
+        assert make_narrow(figure)
+        figure.draw_without_rendering()
+        left, right = (axes.get_position() for axes in panels)
+        assert left.y0 > right.y1  # the second below the first
+        assert left.x0 == pytest.approx(right.x0)
+        assert [axes.yaxis.get_ticklabels()[0].get_visible() for axes in panels] == [True, True]
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == names
+        assert legend.get_window_extent().width <= figure.bbox.width
+        boxes = [label.get_window_extent() for label in panels[1].get_xticklabels()]
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+        assert panels[1].get_xticklabels()[0].get_rotation() > 0
+        assert not make_narrow(figure)  # it is narrow
+
+
+@pytest.mark.parametrize(("side", "legible"), [(4, True), (12, False)])
+def test_cells_too_small_for_their_numbers_are_bare_on_the_telephone(side: int, legible: bool) -> None:
+    with _style():
+        figure, axes = _figure()
+        axes.imshow(np.zeros((side, side)), aspect="auto")
+        texts = [axes.text(column, row, "−10.5", ha="center") for row in range(side) for column in range(side)]
+        assert make_narrow(figure)
+    assert {text.get_visible() for text in texts} == {legible}
+
+
+def test_images_lie_on_the_page_without_white_between_them(tmp_path: Path) -> None:
+    figure = image_grid(torch.ones(3, 1, 8, 8), columns=2)
+    block = write_figure(figure, tmp_path / "figures", "real", caption="Images.", alt="3 white images.", pixels=True)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["real.png"]
+    assert isinstance(block.image, bytes)
+    shown = np.asarray(Image.open(io.BytesIO(block.image)))[..., 3] > 0
+    scale = shown.shape[0] // 18
+    assert shown[scale // 2 :: scale, scale // 2 :: scale].tolist() == [
+        [row % 10 < 8 and column % 10 < 8 and not (row > 8 and column > 8) for column in range(18)] for row in range(18)
+    ]
+    written = np.asarray(Image.open(tmp_path / "figures" / "real.png"))
+    assert (written == 255).all()  # white paper in the file
 
 
 def test_table_cells() -> None:
     table = Table(["name", "value", "text number"], [["a", 1.23456, "3.1 dB"], ["b", math.nan, "−0.2 ± 0.1"]])
     source = render_page(Page("t", "s", [Section("h", [table])]))
     cells = re.findall(r"<td(.*?)>(.*?)</td>", source)
-    right = ' class="number"'
+    right, short = ' class="number"', ' class="short"'
     assert cells == [
-        ("", "a"), (right, "1.235"), (right, "3.1 dB"),
-        ("", "b"), (right, "–"), (right, "−0.2 ± 0.1"),
+        (short, "a"), (right, "1.235"), (right, "3.1 dB"),
+        (short, "b"), (right, "–"), (right, "−0.2 ± 0.1"),
     ]  # fmt: skip
+
+
+def test_a_column_of_names_has_no_empty_head() -> None:
+    source = render_page(Page("t", "s", [Section("h", [Table(["", "n"], [["a", 1]])])]))
+    assert re.findall("<thead><tr>(.*?)</tr>", source) == ['<td></td><th scope="col" class="number">n</th>']
+
+
+def test_what_begins_with_a_number_may_be_a_name() -> None:
+    rows = [["2 × 2 checkerboard", "2 × 2"], ["8 × 8 block grid (JPEG)", "[8, 9] dB"]]
+    source = render_page(Page("t", "s", [Section("h", [Table(["pattern", "period"], rows)])]))
+    assert re.findall("<th( .*?)>", source) == [' scope="col"', ' scope="col" class="number"']
 
 
 def test_footer_names_command_and_versions() -> None:
@@ -174,6 +387,8 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (lambda: Figure(SVG, "caption", " "), "alt text"),
         (lambda: Figure("picture.png", "caption", "alt"), "SVG source"),
         (lambda: Figure(b"GIF89a", "caption", "alt"), "PNG data"),
+        (lambda: Figure(SVG, "caption", "alt", files=["/tmp/a.svg"]), "relative to the page's folder"),
+        (lambda: Figure(SVG, "caption", "alt", files=["https://a/b.svg"]), "relative to the page's folder"),
         (lambda: Table(["a", "b"], [[1, 2], [3]]), "row 1 has 1 cells for 2 columns"),
         (lambda: Text("x", "loud"), "unknown tone"),
         (lambda: psd_figure({}), "at least one series"),
@@ -257,79 +472,6 @@ def test_outputs_are_repeatable_and_well_formed() -> None:
         return psd_figure({"real": [3.0, 2.0, 1.0]}, title="T & co")
 
     assert to_svg(draw()) == to_svg(draw())
+    assert to_pdf(draw()) == to_pdf(draw())
     assert ET.fromstring(to_svg(draw())).tag.endswith("svg")
     assert to_png_data_uri(draw()).startswith("data:image/png;base64,iVBOR")
-
-
-def measured(low: int, gain: float, floor: float = 0.0):
-    real = torch.randn(40, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    changed = torch.fft.rfft2(real) * torch.where(radial_bins((32, 32)) >= low, gain, 1.0)
-    distance = SpectrumDistance(floor)
-    distance.update(real=real, fake=torch.fft.irfft2(changed, s=(32, 32)))
-    return distance.compute(), real
-
-
-@pytest.mark.parametrize(
-    ("low", "gain", "expected"),
-    [
-        (8, 0.5, "The fake images have 6.0 dB too little power from 8 cycles per image upwards. "),
-        (0, 2.0, "The fake images have 6.0 dB too much power at all radii. "),
-        (99, 1.0, "The spectrum of the fake images agrees with that of the real ones in every octave. "),
-    ],
-)
-def test_description_names_the_deviation(low: int, gain: float, expected: str) -> None:
-    assert describe(measured(low, gain)[0]).startswith(expected)
-
-
-def test_description_takes_chance_for_chance() -> None:
-    result, _ = measured(8, 0.9)
-    assert "0.9 dB too little" in describe(result)
-    noisy = torch.full((16,), 0.6, dtype=torch.float64)
-    assert describe(result, noisy) == (
-        "The spectrum of the fake images agrees with that of the real ones in every octave. "
-        "The log-spectral distance is 0.69 dB; two halves of the real images are 0.60 dB apart."
-    )
-
-
-def test_compare_report_writes_page_figures_and_numbers(tmp_path: Path) -> None:
-    result, real = measured(8, 0.5)
-    page = compare_report(
-        result,
-        real[:4],
-        real[4:6],
-        tmp_path / "out",
-        reference=0.1 * result.ratio,
-        settings={"crop": "<tile>"},
-        notes=["Left out: 1."],
-        command="passband compare a b",
-    )
-    assert page == tmp_path / "out" / "index.html"
-    names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
-    assert names == {"psd.svg", "psd.png", "ratio.svg", "ratio.png", "real.png", "fake.png"}
-    text = Document(page.read_text(encoding="utf-8")).text
-    for part in ("6.0 dB too little", "<tile>", "Left out: 1.", "passband compare a b", "red", "8–16"):
-        assert part in text
-    numbers = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert numbers["lsd_db"] == result.lsd
-    assert numbers["reference_lsd_db"] == pytest.approx(0.1 * result.lsd)
-    assert numbers["octaves"][-1] == {
-        "low": 8,
-        "high": 16,
-        "lsd_db": result.octaves[-1].lsd,
-        "bias_db": result.octaves[-1].bias,
-    }
-    assert len(numbers["psd"]["real"]) == len(numbers["radius"]) == 17
-    assert numbers["count"] == {"real": 40, "fake": 40}
-
-
-def test_numbers_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
-    real = torch.randn(1, 1, 8, 8)
-    distance = SpectrumDistance()
-    distance.update(real=real, fake=real)
-    compare_report(distance.compute(), real, real, tmp_path)
-
-    def refuse(constant: str):
-        raise AssertionError(constant)
-
-    numbers = json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
-    assert numbers["psd_standard_error"]["real"] == [None] * 5

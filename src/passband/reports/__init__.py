@@ -10,7 +10,8 @@ from passband.reports.audio_figures import (
 from passband.reports.audio_results import FrechetComparison, MeasuredClips, audio_numbers
 from passband.reports.audio_spectra import LongTermComparison, LongTermSets
 from passband.reports.audio_verdict import BandDeviation, band_deviations, describe_audio, muffling
-from passband.reports.compare import compare_report, comparison_numbers, describe
+from passband.reports.compare import comparison_numbers, describe
+from passband.reports.diagnosis import describe_diagnosis, diagnosis_report, monitor_picture, pixels_of
 from passband.reports.figures import (
     curve_figure,
     difference_figure,
@@ -18,9 +19,11 @@ from passband.reports.figures import (
     image_mosaic,
     psd_figure,
     ratio_figure,
+    to_pdf,
     to_png,
     to_png_data_uri,
     to_svg,
+    write_figure,
 )
 from passband.reports.front import FrontReport, front_numbers, front_sections, recipe_line
 from passband.reports.front_figures import front_plane_figure, passed_power_figure
@@ -31,11 +34,15 @@ from passband.reports.page import (
     Audio,
     Code,
     Columns,
+    Details,
     Figure,
+    Heading,
+    Items,
     Number,
     Numbers,
     Page,
     Section,
+    Shown,
     Table,
     Text,
     current_command,
@@ -45,6 +52,7 @@ from passband.reports.page import (
     write_file,
     write_page,
 )
+from passband.reports.spectrum import spectrum_report
 
 __all__ = [
     "muffling",
@@ -71,21 +79,26 @@ __all__ = [
     "Audio",
     "Code",
     "Columns",
+    "Details",
     "Figure",
     "FrontReport",
+    "Heading",
     "Inspected",
+    "Items",
     "Number",
     "Numbers",
     "Page",
     "Section",
+    "Shown",
     "Table",
     "Text",
-    "compare_report",
     "comparison_numbers",
     "current_command",
     "curve_figure",
     "data_uri",
     "describe",
+    "describe_diagnosis",
+    "diagnosis_report",
     "difference_figure",
     "front_numbers",
     "front_plane_figure",
@@ -95,14 +108,19 @@ __all__ = [
     "inspection_numbers",
     "inspection_report",
     "installed_versions",
+    "monitor_picture",
     "passed_power_figure",
+    "pixels_of",
     "psd_figure",
     "ratio_figure",
+    "spectrum_report",
     "recipe_line",
     "render_page",
+    "to_pdf",
     "to_png",
     "to_png_data_uri",
     "to_svg",
+    "write_figure",
     "write_file",
     "write_page",
 ]

@@ -2,23 +2,31 @@
 
 import base64
 import html
-import math
-from collections.abc import Sequence
+import re
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
+from passband.reports._table import table_source
+from passband.reports._themes import adaptive
 from passband.reports.blocks import (
     Audio,
     Block,
-    Cell,
     Code,
     Columns,
+    Details,
     Figure,
+    Heading,
+    Items,
     Number,
     Numbers,
     Table,
     Text,
     audio_type,
 )
+
+_WIDTH = re.compile(r'<svg\b[^>]*?\bwidth="([\d.]+)pt"')
+_ORDINARY = 500  # points
+NARROW = "34rem"  # screens up to here show a figure's narrow layout
 
 
 def escape(text: object) -> str:
@@ -30,8 +38,12 @@ def render_block(block: Block) -> str:
         case Text():
             paragraphs = "".join(f"<p>{escape(part)}</p>\n" for part in block.text.split("\n\n"))
             return paragraphs if block.tone == "plain" else f'<div class="{block.tone}">{paragraphs}</div>\n'
+        case Heading():
+            return f"<h3>{escape(block.text)}</h3>\n"
+        case Items():
+            return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in block.texts)}</ul>\n"
         case Code():
-            return f"<pre><code>{escape(block.text)}</code></pre>\n"
+            return code_source(block.text)
         case Numbers():
             return f'<dl class="numbers">{"".join(map(_number, block.items))}</dl>\n'
         case Figure():
@@ -39,9 +51,17 @@ def render_block(block: Block) -> str:
         case Audio():
             return _player(block)
         case Table():
-            return _table(block)
+            return table_source(block)
         case Columns():
             return _columns(block)
+        case Details():
+            inside = "".join(map(render_block, block.blocks))
+            return f"<details><summary>{escape(block.title)}</summary>\n{inside}</details>\n"
+
+
+def code_source(text: str) -> str:
+    # Focus lets the keyboard scroll lines that are wider than the page.
+    return f'<pre tabindex="0"><code>{escape(text)}</code></pre>\n'
 
 
 def _number(item: Number) -> str:
@@ -51,18 +71,46 @@ def _number(item: Number) -> str:
 
 def _figure(figure: Figure) -> str:
     kind = ' class="pixelated"' if figure.pixelated else ""
-    source, alt = data_uri(figure.image), escape(figure.alt)
+    # What has a white ground of its own lies on white in the dark too.
+    card = "card" if isinstance(figure.image, str) or figure.transparent else "card white"
+    picture = f'<img{kind} src="{data_uri(_themed(figure.image))}" alt="{escape(figure.alt)}">'
+    if figure.narrow is not None:
+        narrow = data_uri(_themed(figure.narrow))
+        picture = f'<picture><source media="(max-width: {NARROW})" srcset="{narrow}">{picture}</picture>'
     return (
-        f'<figure><div class="card"><img{kind} src="{source}" alt="{alt}"></div>'
-        f"<figcaption>{escape(figure.caption)}</figcaption></figure>\n"
+        f'<figure{_kind(figure.image)}><div class="{card}">{picture}</div>'
+        f"<figcaption>{escape(figure.caption)}{_links(figure)}</figcaption></figure>\n"
     )
+
+
+def _kind(image: str | bytes) -> str:
+    """Drawn figures of ordinary width are no wider than the text, so that theirs is not larger than it."""
+    width = _WIDTH.search(image) if isinstance(image, str) else None
+    return ' class="drawn"' if width and float(width[1]) <= _ORDINARY else ""
+
+
+def _links(figure: Figure) -> str:
+    """The figure's files: the first by its name, the others by their suffix."""
+    if not figure.files:
+        return ""
+    names = [figure.files[0], *(PurePosixPath(name).suffix for name in figure.files[1:])]
+    links = (
+        f'<a href="{escape(quote(file))}" aria-label="{escape(file)}">{escape(name)}</a>'
+        for file, name in zip(figure.files, names, strict=True)
+    )
+    return f' <span class="files">{" · ".join(links)}</span>'
+
+
+def _themed(image: str | bytes) -> str | bytes:
+    return adaptive(image) if isinstance(image, str) else image
 
 
 def _player(audio: Audio) -> str:
     alt, picture = escape(audio.alt), ""
     if audio.picture is not None:
         # The player below has the name already: a screen reader need not say it twice.
-        picture = f'<div class="card"><img src="{data_uri(audio.picture)}" alt=""></div>'
+        card = "card" if isinstance(audio.picture, str) else "card white"
+        picture = f'<div class="{card}"><img src="{data_uri(_themed(audio.picture))}" alt=""></div>'
     title = f'<p class="head">{escape(audio.title)}</p>' if audio.title else ""
     caption = f"<figcaption>{escape(audio.caption)}</figcaption>" if audio.caption else ""
     return (
@@ -80,7 +128,8 @@ def _audio_source(source: bytes | str) -> str:
 def _columns(columns: Columns) -> str:
     title = f"<h3>{escape(columns.title)}</h3>\n" if columns.title else ""
     cells = "".join(f"<div>{''.join(map(render_block, cell))}</div>\n" for cell in columns.columns)
-    return f'{title}<div class="columns">\n{cells}</div>\n'
+    kind = "columns wide" if columns.wide else "columns"
+    return f'{title}<div class="{kind}">\n{cells}</div>\n'
 
 
 def data_uri(image: str | bytes) -> str:
@@ -88,36 +137,3 @@ def data_uri(image: str | bytes) -> str:
     if isinstance(image, bytes):
         return f"data:image/png;base64,{base64.b64encode(image).decode()}"
     return f"data:image/svg+xml;base64,{base64.b64encode(image.encode()).decode()}"
-
-
-def _table(table: Table) -> str:
-    numeric = [_is_numeric([row[i] for row in table.rows]) for i in range(len(table.columns))]
-    heads = "".join(
-        f'<th scope="col"{_align(right)}>{escape(name)}</th>'
-        for name, right in zip(table.columns, numeric, strict=True)
-    )
-    rows = "".join(
-        "<tr>"
-        + "".join(f"<td{_align(right)}>{_cell(cell)}</td>" for cell, right in zip(row, numeric, strict=True))
-        + "</tr>\n"
-        for row in table.rows
-    )
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    body = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
-    return f'<div class="scroll" tabindex="0"><table>{caption}{body}</table></div>\n'
-
-
-def _is_numeric(cells: Sequence[Cell]) -> bool:
-    """A column of numbers, or of texts that start like one ("3.1 dB", "−0.2 ± 0.1", "–")."""
-    shown = [_cell(cell).lstrip("+-−±<>≈ ") for cell in cells]
-    return bool(shown) and all(text[:1].isdigit() or text in ("", "–") for text in shown)
-
-
-def _align(right: bool) -> str:
-    return ' class="number"' if right else ""
-
-
-def _cell(cell: Cell) -> str:
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return "–"
-    return escape(f"{cell:.4g}" if isinstance(cell, float) else cell)

@@ -6,8 +6,26 @@ from typing import Literal
 
 from passband._checks import check_choice
 
-Cell = str | int | float | None
 Tone = Literal["plain", "note", "warning"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell of a table that is shown as a text and sorted by a number.
+
+    Args:
+        text: what is read ("1/4 to 1/2", "−3.1 dB [−3.3, −2.9]").
+        value: what the column is sorted by; None or NaN comes last.
+        marked: set in bold: what a reader should not miss. Say in the table's caption what bold means.
+
+    """
+
+    text: str
+    value: float | None
+    marked: bool = False
+
+
+Cell = str | int | float | Shown | None
 
 
 @dataclass(frozen=True)
@@ -25,6 +43,20 @@ class Text:
 
     def __post_init__(self) -> None:
         check_choice("tone", self.tone, ("plain", "note", "warning"))
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A small heading within a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of short texts, one after the other, with bullets."""
+
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -59,9 +91,13 @@ class Figure:
         caption: what to see in it; shown below.
         alt: what the picture shows, for those who cannot see it; required.
         pixelated: enlarge a PNG without smoothing.
+        transparent: the PNG lets the page through, so that it needs no white card in the dark. A figure of `to_svg`
+            follows the page's theme by itself.
+        narrow: the same figure laid out for a narrow screen, shown there instead.
+        files: names of the same figure's files, relative to the page's folder; linked below the caption.
 
     Raises:
-        ValueError: if alt is empty, or the image is neither SVG nor PNG.
+        ValueError: if alt is empty, the image is neither SVG nor PNG, or a file is not beside the page.
 
     """
 
@@ -69,11 +105,19 @@ class Figure:
     caption: str
     alt: str
     pixelated: bool = False
+    transparent: bool = False
+    narrow: str | bytes | None = None
+    files: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.alt.strip():
             raise ValueError("a figure needs an alt text: say in one sentence what it shows")
         check_picture(self.image)
+        if self.narrow is not None:
+            check_picture(self.narrow)
+        for name in self.files:
+            if not _beside(name):
+                raise ValueError(f"a figure's files are named relative to the page's folder, got {name!r}")
 
 
 @dataclass(frozen=True)
@@ -105,7 +149,7 @@ class Audio:
             raise ValueError("a player needs an alt text: say in one sentence what is heard")
         if isinstance(self.data, bytes):
             audio_type(self.data)
-        elif not self.data.endswith((".flac", ".wav")) or ":" in self.data or self.data.startswith(("/", "\\")):
+        elif not self.data.endswith((".flac", ".wav")) or not _beside(self.data):
             raise ValueError(
                 f"a player takes FLAC or WAV data (bytes), or the name of a .flac or .wav file relative to the page's "
                 f"folder; got {self.data!r}"
@@ -120,8 +164,11 @@ class Table:
 
     Args:
         columns: the heads, units included.
-        rows: one sequence of cells per row. Floats are shown with 4 significant digits; pass text for other formats.
+        rows: one sequence of cells per row. Floats are shown with 4 significant digits; pass text for other formats,
+            or [`Shown`][passband.reports.Shown] where the text's own first number is not what to sort by.
         caption: shown above.
+        sortable: the heads are buttons that sort the rows. For tables whose rows stand for themselves: one that leaves
+            repeated names out, or ends in a mean, does not survive it.
 
     Raises:
         ValueError: if a row has not as many cells as there are columns.
@@ -131,6 +178,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
+    sortable: bool = False
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows):
@@ -145,14 +193,31 @@ class Columns:
     Args:
         columns: the blocks of each column.
         title: a small heading above.
+        wide: for columns that need room: they take more of the screen than the text does, and stand below each other
+            where there is not more of it.
 
     """
 
     columns: Sequence[Sequence["Block"]]
     title: str = ""
+    wide: bool = False
 
 
-Block = Text | Code | Numbers | Figure | Audio | Table | Columns
+@dataclass(frozen=True)
+class Details:
+    """Blocks that are folded away until the reader opens them; on paper they are open.
+
+    Args:
+        title: the line that is always seen.
+        blocks: what opens.
+
+    """
+
+    title: str
+    blocks: Sequence["Block"]
+
+
+Block = Text | Heading | Items | Code | Numbers | Figure | Audio | Table | Columns | Details
 
 
 @dataclass(frozen=True)
@@ -168,6 +233,11 @@ def check_picture(image: str | bytes) -> None:
     known = image.startswith(b"\x89PNG") if isinstance(image, bytes) else "<svg" in image
     if not known:
         raise ValueError("the image must be SVG source (str) or PNG data (bytes), see to_svg and to_png")
+
+
+def _beside(name: str) -> bool:
+    """Whether a file's name is relative and names no other scheme."""
+    return bool(name) and ":" not in name and not name.startswith(("/", "\\"))
 
 
 def audio_type(data: bytes) -> str:

@@ -1,6 +1,5 @@
-"""The report of a comparison between real and generated images: a page, its figures, and the numbers as JSON."""
+"""Sections and numbers of the log-spectral distance of images, as `passband evaluate` scores it."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -13,22 +12,8 @@ from torch import Tensor
 
 from passband.data import ImageSamples
 from passband.metrics import MeanPSD, OctaveDistance, SpectrumResult, log_spectral_ratio
-from passband.reports.figures import image_grid, psd_figure, ratio_figure, to_png, to_svg
-from passband.reports.front import FrontReport, front_numbers, front_sections
-from passband.reports.page import (
-    Block,
-    Figure,
-    Number,
-    Numbers,
-    Page,
-    Section,
-    Table,
-    Text,
-    current_command,
-    installed_versions,
-    write_file,
-    write_page,
-)
+from passband.reports.figures import image_grid, psd_figure, ratio_figure, write_figure
+from passband.reports.page import Figure, Section, Table, Text
 
 NOTICEABLE = 0.5  # dB; a smaller difference of an octave is not worth a sentence
 _HALVES_FROM = 64  # real images; below, two halves say nothing
@@ -62,58 +47,6 @@ def describe(result: SpectrumResult, reference: Float[Tensor, " radii"] | None =
     if reference is not None:
         distance += f"; two halves of the real images are {rms(reference):.2f} dB apart"
     return f"{first} {distance}."
-
-
-def compare_report(
-    result: SpectrumResult,
-    thumbnails_real: Float[Tensor, "real channels height width"],
-    thumbnails_fake: Float[Tensor, "fake channels height width"],
-    out: str | os.PathLike[str],
-    *,
-    reference: Float[Tensor, " radii"] | None = None,
-    settings: Mapping[str, str | int | float | None] | None = None,
-    notes: Sequence[str] = (),
-    fronts: FrontReport | None = None,
-    command: str | None = None,
-) -> Path:
-    """Write the page, the figures (SVG and PNG) and the numbers (JSON) of a comparison.
-
-    Args:
-        result: from [`SpectrumDistance`][passband.metrics.SpectrumDistance].
-        thumbnails_real: a few real images in [-1, 1], as they were measured.
-        thumbnails_fake: a few generated ones.
-        out: folder for index.html, results.json and figures/; made if missing, files of these names are replaced.
-        reference: difference between two halves of the real images per radius, dB.
-        settings: what was compared and how, shown as a table.
-        notes: warnings, one paragraph each (images left out, images that were resized).
-        fronts: the power law of the images, for a section on the fronts of Spectral Forcing; None: no such section.
-        command: the command that made it; None: that of this process.
-
-    Returns:
-        The path of index.html.
-
-    """
-    out = Path(out)
-    settings = settings or {}
-    command = current_command() if command is None else command
-    reference_lsd = None if reference is None else rms(reference)
-    numbers = comparison_numbers(result, reference_lsd)
-    document = {**numbers, "settings": dict(settings), "notes": list(notes), "command": command}
-    if fronts is not None:
-        document["fronts"] = front_numbers(fronts)
-    document["versions"] = installed_versions()
-    write_file(out / "results.json", (json.dumps(finite(document), indent=2) + "\n").encode())
-    page = Page(
-        title="Spectrum of real and fake images",
-        summary=describe(result, reference),
-        sections=[
-            Section("The result", [*_headline(result, reference_lsd), *(Text(note, "warning") for note in notes)]),
-            *spectrum_sections(result, thumbnails_real, thumbnails_fake, out, reference=reference, settings=settings),
-            *([] if fronts is None else front_sections(fronts, out)),
-        ],
-        command=command,
-    )
-    return write_page(page, out / "index.html")
 
 
 def spectrum_sections(
@@ -219,54 +152,34 @@ def _draw(
     bands = [(octave.low, octave.high) for octave in result.octaves]
     psds = {"real": result.real_psd, "fake": result.fake_psd}
     errors = {"real": 2 * result.real_error, "fake": 2 * result.fake_error}
-    drawn = {
-        "ratio": ratio_figure({"fake": result.ratio}, octaves=bands, reference=reference),
-        "psd": psd_figure(psds, spread=errors),
-        "real": image_grid(real),
-        "fake": image_grid(fake),
-    }
-    svg = {name: to_svg(drawn[name]) for name in ("ratio", "psd")}
-    png = {name: to_png(figure) for name, figure in drawn.items()}
-    for name, source in svg.items():
-        write_file(folder / f"{name}.svg", source.encode())
-    for name, data in png.items():
-        write_file(folder / f"{name}.png", data)
     chance = "" if reference is None else " Grey: chance alone, one half of the real images against the other."
     octaves = "; ".join(f"{octave.low} to {octave.high}: {octave.bias:+.1f} dB" for octave in result.octaves)
-    return {
-        "ratio": Figure(
-            svg["ratio"],
-            "Power of the fake images relative to the real ones at each radius. The bands are octaves, with the root "
-            f"mean square of each on top.{chance}",
-            alt=f"Line chart of the power difference in decibels over the radius. Mean per octave: {octaves}.",
-        ),
-        "psd": Figure(
-            svg["psd"],
-            "Radially averaged power spectra, both axes logarithmic. Shaded: two standard errors over images.",
-            alt=f"Two falling curves on logarithmic axes: real with exponent {exponent_text(result.real_exponent)}, "
-            f"fake with {exponent_text(result.fake_exponent)}.",
-        ),
-        "real": Figure(png["real"], "Real images, as measured.", alt=f"Grid of {len(real)} real images."),
-        "fake": Figure(png["fake"], "Fake images, as measured.", alt=f"Grid of {len(fake)} fake images."),
-    }
+    ratio = write_figure(
+        ratio_figure({"fake": result.ratio}, octaves=bands, reference=reference), folder, "ratio",
+        caption="Power of the fake images relative to the real ones at each radius. The bands are octaves, with the "
+        f"root mean square of each on top.{chance}",
+        alt=f"Line chart of the power difference in decibels over the radius. Mean per octave: {octaves}.",
+    )  # fmt: skip
+    psd = write_figure(
+        psd_figure(psds, spread=errors), folder, "psd",
+        caption="Radially averaged power spectra, both axes logarithmic. Shaded: two standard errors over images.",
+        alt=f"Two falling curves on logarithmic axes: real with exponent {exponent_text(result.real_exponent)}, "
+        f"fake with {exponent_text(result.fake_exponent)}.",
+    )  # fmt: skip
+    grids = {
+        name: write_figure(
+            image_grid(images), folder, name, pixels=True,
+            caption=f"{name.capitalize()} images, as measured.",
+            alt=f"Grid of {len(images)} {name} images.",
+        )
+        for name, images in (("real", real), ("fake", fake))
+    }  # fmt: skip
+    return {"ratio": ratio, "psd": psd, **grids}
 
 
 def exponent_text(value: float) -> str:
     """A power-law exponent in words; images without power at some radius have none."""
     return f"{value:.2f}" if math.isfinite(value) else "undefined"
-
-
-def _headline(result: SpectrumResult, reference: float | None) -> list[Block]:
-    remark = "" if reference is None else f"real against real: {reference:.2f} dB"
-    return [
-        Numbers(
-            [
-                Number("Log-spectral distance", f"{result.lsd:.2f} dB", remark),
-                Number("Exponent, real", exponent_text(result.real_exponent), f"{result.real_count:,} images"),
-                Number("Exponent, fake", exponent_text(result.fake_exponent), f"{result.fake_count:,} images"),
-            ]
-        )
-    ]
 
 
 def _octave_table(result: SpectrumResult) -> Table:

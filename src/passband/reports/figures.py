@@ -1,14 +1,20 @@
 """Figures in one style, drawn by matplotlib's object interface: no display, and its global state is left as it was.
 
-Every function returns a `matplotlib.figure.Figure`; `to_svg` and `to_png` turn it into what a page's
-[`Figure`][passband.reports.Figure] takes. The colours are Okabe and Ito's, which the colour-blind can tell apart, and
-each series has a line style of its own.
+Every function returns a `matplotlib.figure.Figure`; `to_svg`, `to_png` and `to_pdf` turn it into a file, and
+`write_figure` into files and what a page shows. The colours are Okabe and Ito's, which the colour-blind can tell apart,
+and each series has a line style of its own.
+
+On a page, an SVG follows the reader's theme: white grounds and greys are turned, and so are lines and text in `INK` or
+another grey. Pure black, pure white and colours stay as they are: text on the cells of a coloured map is `"black"` or
+`"white"`.
 """
 
 import io
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from passband._checks import check_batch, import_extra
-from passband.reports.page import data_uri
+from passband.reports._narrow import make_narrow
+from passband.reports.blocks import Figure as FigureBlock
+from passband.reports.page import data_uri, write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,6 +54,7 @@ _STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#555555",
     "axes.grid": True,
+    "axes.labelcolor": INK,
     "axes.labelsize": 11,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -61,11 +70,14 @@ _STYLE = {
     "legend.frameon": False,
     "legend.handlelength": 2.6,
     "lines.linewidth": 2.0,
+    "pdf.fonttype": 42,  # text that journals accept, and that can be searched
     "savefig.facecolor": "white",
     "svg.fonttype": "path",
     "svg.hashsalt": "passband",  # the same figure gives the same bytes
     "text.color": INK,
+    "xtick.color": INK,
     "xtick.labelsize": 10,
+    "ytick.color": INK,
     "ytick.labelsize": 10,
 }
 
@@ -229,7 +241,8 @@ def image_grid(
         figure, axes = _figure(height=inches[0] + head, width=inches[1])
         figure.set_layout_engine("none")
         axes.set_position((0, 0, 1, inches[0] / (inches[0] + head)))
-        axes.imshow(mosaic, interpolation="nearest", aspect="auto")
+        opaque = np.where(_between_images(mosaic.shape[:2], images.shape, columns, gap), 0, 255).astype(np.uint8)
+        axes.imshow(np.dstack([mosaic, opaque]), interpolation="nearest", aspect="auto")
         axes.set_axis_off()
         if title:
             axes.set_title(title)
@@ -258,6 +271,17 @@ def image_mosaic(
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         canvas[top : top + height, left : left + width] = image
     return canvas
+
+
+def _between_images(shape: tuple[int, ...], images: Sequence[int], columns: int, gap: int) -> NDArray[np.bool_]:
+    """Where a mosaic shows no image: the gaps, and the places that the last row leaves empty."""
+    (rows, across), (count, _, height, width) = np.indices(shape), images
+    columns = min(columns, count)
+    number = rows // (height + gap) * columns + across // (width + gap)
+    between: NDArray[np.bool_] = (
+        (rows % (height + gap) >= height) | (across % (width + gap) >= width) | (number >= count)
+    )
+    return between
 
 
 def curve_figure(
@@ -393,12 +417,73 @@ def to_svg(figure: "Figure") -> str:
     return stream.getvalue()
 
 
-def to_png(figure: "Figure", dpi: int = DPI) -> bytes:
-    """PNG data of a figure."""
+def to_png(figure: "Figure", dpi: int = DPI, *, transparent: bool = False) -> bytes:
+    """PNG data of a figure, on white or on nothing."""
     stream = io.BytesIO()
     with _style():
-        figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(stream, format="png", dpi=dpi, transparent=transparent, metadata={"Software": None})
     return stream.getvalue()
+
+
+def to_pdf(figure: "Figure") -> bytes:
+    """PDF data of a figure, for LaTeX; the same bytes for the same figure."""
+    stream = io.BytesIO()
+    with _style():
+        figure.savefig(stream, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return stream.getvalue()
+
+
+def write_figure(
+    figure: "Figure",
+    folder: str | os.PathLike[str],
+    name: str,
+    *,
+    caption: str,
+    alt: str,
+    pixels: bool = False,
+) -> FigureBlock:
+    """Write a figure as SVG, PDF and PNG, and make the block that shows it on a page.
+
+    The page shows it narrower on a telephone: panels below each other, text as large as that around it.
+
+    Args:
+        figure: from a function of this module or of one's own; it is laid out anew for the telephone and left so.
+        folder: where the files go; made if missing. It lies beside the page that shows the block.
+        name: of the files, without suffix.
+        caption: what to see in it.
+        alt: what it shows, for those who cannot see it.
+        pixels: a picture without text, such as [`image_grid`][passband.reports.image_grid] draws: PNG alone.
+
+    Returns:
+        The block, with links to the files.
+
+    Raises:
+        ValueError: if the alt text is empty.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from passband.reports import psd_figure, write_figure
+        >>> figure = psd_figure({"real": [9.0, 4.0, 2.0, 1.0]})
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     block = write_figure(figure, Path(out) / "figures", "psd", caption="Power.", alt="Falls by half.")
+        ...     sorted(path.name for path in (Path(out) / "figures").iterdir()), block.files
+        (['psd.pdf', 'psd.png', 'psd.svg'], ('figures/psd.svg', 'figures/psd.pdf', 'figures/psd.png'))
+
+    """
+    folder = Path(folder)
+    if pixels:
+        write_file(folder / f"{name}.png", to_png(figure))
+        shown = to_png(figure, transparent=True)
+        return FigureBlock(shown, caption, alt, transparent=True, files=(f"{folder.name}/{name}.png",))
+    svg = to_svg(figure)
+    figure.set_layout_engine("none")  # laid out by then; every further file would do it again
+    for suffix, data in ((".svg", svg.encode()), (".pdf", to_pdf(figure)), (".png", to_png(figure))):
+        write_file(folder / f"{name}{suffix}", data)
+    with _style():
+        narrow = to_svg(figure) if make_narrow(figure) else None
+    files = tuple(f"{folder.name}/{name}.{kind}" for kind in ("svg", "pdf", "png"))
+    return FigureBlock(svg, caption, alt, narrow=narrow, files=files)
 
 
 def to_png_data_uri(figure: "Figure", dpi: int = DPI) -> str:

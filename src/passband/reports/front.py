@@ -133,7 +133,7 @@ def describe_law(report: FrontReport) -> str:
         f"{law.low} to {law.high}, which lie {law.residual:.1f} dB RMS off this law)"
     )
     if law.front is None:
-        return f"{text}: it does not fall, so there is no contour along which noise overtakes the data."
+        return f"{text}: it hardly falls, so there is no contour along which noise overtakes the data."
     text += f" and meets that of unit noise at index {law.k1:.2f} ± {law.k1_error:.2f}"
     text += f", {_frequency(law, law.k1):.3f} cycles per pixel" + _outside(law) + "."
     if isinstance(report.fake, PowerLawResult):

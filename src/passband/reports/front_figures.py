@@ -64,7 +64,7 @@ def front_plane_figure(
         shade = axes.contourf(frequency, tau, ratio, levels=levels, cmap=_colours(), extend="both")
         axes.set_xscale("log")
         axes.set_ylim(0, 1)
-        axes.contour(frequency, tau, ratio, levels=[0.0], colors=[INK], linewidths=2.2)
+        axes.contour(frequency, tau, ratio, levels=[0.0], colors=["black"], linewidths=2.2)
         handles = [axes.plot([], [], color=INK, lw=2.2, label="data = noise, measured")[0]]
         handles += _law_line(axes, law)
         for name, style in _front_styles(list(cutoffs)).items():
@@ -79,8 +79,12 @@ def front_plane_figure(
         axes.set_xlim(frequency[0], law.k_max / (2 * side))
         axes.set_xlabel("frequency (cycles per pixel)")
         axes.set_ylabel("flow time τ\n← noise · data →")
-        axes.text(0.985, 0.03, "noise stronger", transform=axes.transAxes, ha="right", va="bottom", fontsize=10)
-        axes.text(0.015, 0.97, "data stronger", transform=axes.transAxes, ha="left", va="top", fontsize=10)
+        axes.text(
+            0.985, 0.03, "noise stronger", transform=axes.transAxes, ha="right", va="bottom", fontsize=10, color="black"
+        )
+        axes.text(
+            0.015, 0.97, "data stronger", transform=axes.transAxes, ha="left", va="top", fontsize=10, color="black"
+        )
         _own_time_axis(axes, process)
         bar = figure.colorbar(shade, ax=axes, pad=0.02, aspect=30)
         bar.set_label("data over noise (dB)")
@@ -167,7 +171,11 @@ def _law_line(axes: "Axes", law: PowerLawResult) -> list[Any]:
     # Flat spectra send it far out of the plane, and out of what an axis can hold.
     frequency = (log_k - math.log(2 * min(law.size))).clamp(-20, 5).exp()
     label = f"data = noise, fitted law (β = {law.beta:.2f})"
-    return [axes.plot(frequency.numpy(), tau.numpy(), color=INK, lw=1.4, ls=(0, (4, 2)), label=label)[0]]
+    look: dict[str, Any] = {"lw": 1.4, "ls": (0, (4, 2)), "label": label}
+    # Black on the map whatever the page's theme; in the legend, which lies on the page, in its ink.
+    in_legend = axes.plot([], [], color=INK, **look)
+    axes.plot(frequency.numpy(), tau.numpy(), color="black", **look)
+    return [*in_legend]
 
 
 def _frequency_ticks(axes: "Axes", side: int, lowest: float) -> None:

@@ -187,10 +187,10 @@ def _write_cells(axes: "Axes", cells: Cells, largest: float) -> None:
             dark = abs(cell.value) > 0.7 * largest
             axes.text(
                 j, i, _short(cell.value, sign=True), ha="center", va="center", fontsize=10,
-                color="white" if dark else INK, fontweight="bold" if cell.clear else "normal",
+                color="white" if dark else "black", fontweight="bold" if cell.clear else "normal",
             )  # fmt: skip
             if cell.clear:
-                axes.add_patch(rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, ec=INK, lw=1.4))
+                axes.add_patch(rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, ec="black", lw=1.4))
 
 
 def _short(value: float, sign: bool = False) -> str:

@@ -210,7 +210,7 @@ def _heat_map(axes: "Axes", bands: BandMapResult) -> None:
             if math.isfinite(share) and share >= 0.005:
                 axes.text(
                     column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=9,
-                    color="white" if share > 0.55 else INK,
+                    color="white" if share > 0.55 else "black",
                 )  # fmt: skip
         patch = import_extra("matplotlib.patches", "train").Rectangle(
             (row - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=COLOURS[0], lw=1.6

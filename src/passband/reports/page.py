@@ -1,7 +1,8 @@
-"""One self-contained HTML page out of plain data: no script, no network, light and dark, wide and narrow screens."""
+"""One self-contained HTML page out of plain data: no network, light and dark, wide and narrow screens, paper."""
 
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ import torch
 
 from passband import __version__
 from passband._files import written_whole
-from passband.reports._markup import data_uri, escape, render_block
+from passband.reports._markup import code_source, data_uri, escape, render_block
+from passband.reports._script import SCRIPT, SOURCE
 from passband.reports._stylesheet import CSS
 from passband.reports.blocks import (
     Audio,
@@ -20,10 +22,14 @@ from passband.reports.blocks import (
     Cell,
     Code,
     Columns,
+    Details,
     Figure,
+    Heading,
+    Items,
     Number,
     Numbers,
     Section,
+    Shown,
     Table,
     Text,
     Tone,
@@ -35,11 +41,15 @@ __all__ = [
     "Cell",
     "Code",
     "Columns",
+    "Details",
     "Figure",
+    "Heading",
+    "Items",
     "Number",
     "Numbers",
     "Page",
     "Section",
+    "Shown",
     "Table",
     "Text",
     "Tone",
@@ -68,10 +78,11 @@ class Page:
 
     Args:
         title: heading and browser title.
-        summary: the result in a sentence or two of plain text; the first thing read.
+        summary: the result in a sentence or two of plain text, or several paragraphs of one; the first thing read.
         sections: the parts, in order.
         command: the exact command that made it, shown at the end.
         versions: shown at the end.
+        contents: whether links to the sections stand below the summary; None: where there are five sections or more.
 
     Example:
         >>> from passband.reports import Page, Section, Table, Text, render_page
@@ -82,31 +93,36 @@ class Page:
     """
 
     title: str
-    summary: str
+    summary: str | Sequence[str]
     sections: Sequence[Section]
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=installed_versions)
+    contents: bool | None = None
 
 
 # Pictures are inside; sounds too, but for those too large, which lie beside the page.
 _POLICY = "default-src 'none'; img-src data:; media-src data: 'self' file:; style-src 'unsafe-inline'"
+_SORTABLE = '<table class="sortable">'
+_CONTENTS = 5  # sections from which on a page is too long to be seen at once
 
 
 def render_page(page: Page) -> str:
     """The page as HTML source; all text is escaped, all pictures are inside."""
+    names = _anchors(page.sections)
     sections = "\n".join(
-        f"<section>\n<h2>{escape(section.title)}</h2>\n{''.join(map(render_block, section.blocks))}</section>"
-        for section in page.sections
+        f'<section id="{name}">\n<h2>{escape(section.title)}</h2>\n'
+        f"{''.join(map(render_block, section.blocks))}</section>"
+        for name, section in zip(names, page.sections, strict=True)
     )
-    command = f"<p>Made by</p><pre><code>{escape(page.command)}</code></pre>" if page.command else ""
-    versions = " · ".join(f"{escape(name)} {escape(version)}" for name, version in page.versions.items())
+    # A page without a table to sort holds no script and allows none.
+    scripted = _SORTABLE in sections
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}{f"; script-src {SOURCE}" if scripted else ""}">
 <title>{escape(page.title)}</title>
 <style>{CSS}</style>
 </head>
@@ -114,17 +130,46 @@ def render_page(page: Page) -> str:
 <main>
 <header>
 <h1>{escape(page.title)}</h1>
-<p class="summary">{escape(page.summary)}</p>
-</header>
+{_summary(page.summary)}
+{_contents(page, names)}</header>
 {sections}
-<footer>
-{command}
-<p>{versions}</p>
-</footer>
+{_footer(page)}
 </main>
+{f"<script>{SCRIPT}</script>" if scripted else ""}
 </body>
 </html>
 """
+
+
+def _summary(summary: str | Sequence[str]) -> str:
+    texts = [summary] if isinstance(summary, str) else summary
+    return f'<div class="summary">{"".join(f"<p>{escape(text)}</p>" for text in texts)}</div>'
+
+
+def _anchors(sections: Sequence[Section]) -> list[str]:
+    """Names to link to, out of the titles: "How it is measured" is `how-it-is-measured`."""
+    names: list[str] = []
+    for section in sections:
+        name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-") or "section"
+        names.append(name if name not in names else f"{name}-{len(names)}")
+    return names
+
+
+def _contents(page: Page, names: Sequence[str]) -> str:
+    wanted = len(page.sections) >= _CONTENTS if page.contents is None else page.contents
+    if not wanted:
+        return ""
+    links = "".join(
+        f'<li><a href="#{name}">{escape(section.title)}</a></li>'
+        for name, section in zip(names, page.sections, strict=True)
+    )
+    return f'<nav class="contents" aria-label="On this page"><ul>{links}</ul></nav>\n'
+
+
+def _footer(page: Page) -> str:
+    command = f"<p>Made by</p>{code_source(page.command)}" if page.command else ""
+    versions = " · ".join(f"{escape(name)} {escape(version)}" for name, version in page.versions.items())
+    return f"<footer>\n{command}<p>{versions}</p>\n</footer>"
 
 
 def write_page(page: Page, path: str | os.PathLike[str]) -> Path:
