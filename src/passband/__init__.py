@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from passband.forcing import SpectralForcing
     from passband.integrations import DiffusersTerm, process_from_scheduler
     from passband.matching import AlignmentLoss, dog, dsm_mask, esm_loss
-    from passband.metrics import SpectrumDistance
+    from passband.metrics import SpectrumDistance, SpectrumMonitor
     from passband.process import EDM, VP, Flow
     from passband.regularization import (
         AmplitudeLoss,
@@ -44,6 +44,7 @@ __all__ = [
     "sample",
     "radial_psd",
     "SpectrumDistance",
+    "SpectrumMonitor",
     "backend",
     "__version__",
 ]
@@ -67,6 +68,7 @@ _LAZY = {
     "sample": "passband.sampling",
     "radial_psd": "passband.transforms",
     "SpectrumDistance": "passband.metrics",
+    "SpectrumMonitor": "passband.metrics",
     "backend": "passband._backend",
 }
 

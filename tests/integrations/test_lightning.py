@@ -9,8 +9,10 @@ import torch
 
 lightning = pytest.importorskip("lightning")
 
-from passband import AmplitudePhaseLoss, Flow, SpectralRegularizer, WaveletLoss  # noqa: E402
-from passband.integrations.lightning import SpectralMixin, spectral_logger  # noqa: E402
+from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
+
+from passband import AmplitudePhaseLoss, Flow, SpectralRegularizer, SpectrumMonitor, WaveletLoss  # noqa: E402
+from passband.integrations.lightning import SpectralMixin, spectral_logger, spectrum_logger  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of workers, of batch sizes, of loggers: the host's
 
@@ -51,6 +53,18 @@ class Denoiser(lightning.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Asked(torch.nn.Module):
+    """A network that takes the time too, and counts its calls."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.calls = network, 0
+
+    def forward(self, x, t):
+        self.calls += 1
+        return self.network(x)
 
 
 class Mixed(SpectralMixin, Denoiser):
@@ -142,6 +156,33 @@ def test_the_callback_is_of_the_package_that_is_loaded(monkeypatch):
     assert isinstance(spectral_logger(), lightning.Callback)
     monkeypatch.delitem(sys.modules, "lightning")
     assert isinstance(spectral_logger(), older.Callback)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_the_spectrum_is_watched_and_the_weights_are_the_same(accumulated, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    clean = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    monitor = SpectrumMonitor(Flow(data_at=0), clean, every=2 // accumulated, ratios=[0.5])
+    module, plain, logger = Denoiser(), Denoiser(), TensorBoardLogger(tmp_path, name="", version="")
+    callback = spectrum_logger(monitor, "called")
+    module.called = Asked(module.network)
+    for one, options in ((module, {"callbacks": [callback], "logger": logger}), (plain, {"logger": False})):
+        lightning.Trainer(
+            accelerator="cpu", devices=1, max_epochs=1, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, accumulate_grad_batches=accumulated, **options,
+        ).fit(one, data())  # fmt: skip
+    assert torch.equal(module.network.weight, plain.network.weight)
+    # Halves of a batch end in one step; before the first one there is the step 0.
+    steps = [2] if accumulated == 1 else [0, 1]
+    assert module.called.calls == len(steps)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    name = "spectrum/excess/noise-0.5/0.25-0.5"
+    logged = events.Scalars(name)
+    assert [event.step for event in logged] == [event.step for event in events.Images("spectrum")] == steps
+    assert logged[-1].value == pytest.approx(monitor(steps[-1], module.called)[name], rel=1e-5)
+    assert isinstance(pickle.loads(pickle.dumps(callback)), lightning.Callback)
 
 
 def test_without_a_trainer_the_term_is_computed_and_nothing_logged():

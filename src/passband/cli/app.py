@@ -10,6 +10,7 @@ from passband.cli.bench import bench
 from passband.cli.compare import compare
 from passband.cli.data import app as data
 from passband.cli.demo import demo
+from passband.cli.diagnose import diagnose_command
 from passband.cli.encode import encode
 from passband.cli.evaluate import evaluate
 from passband.cli.export import app as export_app
@@ -58,6 +59,7 @@ app.command("evaluate")(evaluate)
 app.command("grid")(grid)
 app.command("average")(average)
 app.command("compare")(compare)
+app.command("diagnose")(diagnose_command)
 app.command("bench")(bench)
 app.add_typer(import_app, name="import")
 app.add_typer(export_app, name="export")

@@ -1,64 +1,122 @@
-"""`passband compare REAL FAKE`: is the spectrum of generated images or audio right, and where is it not?"""
+"""`passband compare REAL FAKE`: is the spectrum of generated samples right, and where is it not?"""
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, cast
 
-import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from torch import Tensor
 
-from passband._checks import check_choice
-from passband.cli.compare_audio import AUDIO, DEFAULT_METRICS, IMAGES, AudioOptions, compare_audio, kind_of
-from passband.data import ImageFolder
-from passband.forcing.operator import check_kappa
-from passband.metrics import MeanPSD, PowerLawMeasure, PowerLawResult, SpectrumDistance, SpectrumResult
-from passband.process import EDM, VP, Flow, Process
-from passband.reports import FrontReport, compare_report, describe, recipe_line
-from passband.reports.compare import exponent_text, halves_difference, image_notes, signed, span
+from passband.cli.compare_audio import DEFAULT_METRICS, AudioOptions, compare_audio
+from passband.cli.console import console, parse_resolution, parse_share
+from passband.cli.stages import Stages, interruptible, stages
+from passband.metrics.sample_comparison import SampleComparison
+from passband.reports import FrontReport, recipe_line
 from passband.reports.front import describe_law, front_columns, front_rows
+from passband.reports.spectrum import describe
+from passband.reports.spectrum.verdict import main_plane, plane_name
+from passband.training.compare import Compared, CompareSettings, compare_paths, measure_shares
+from passband.training.sample_paths import AUDIO, Opening, kind_of_path
+from passband.transforms.taper import Taper
 
-THUMBNAILS = 24
-PROCESSES: Mapping[str, Callable[[], Process]] = {"flow": lambda: Flow(data_at=1), "vp": VP, "edm": EDM}
-_AUDIO_PANEL = "Options for audio"
+_AUDIO_PANEL, _FRONT_PANEL, _WORK_PANEL = "Options for audio", "Options for the fronts", "Options for large sets"
 _SHARED = ("real", "fake", "out", "limit", "strict")
 _OF_AUDIO = ("sample_rate", "metrics", "embedding", "players")
 
 
 def compare(
     real: Annotated[
-        Path, typer.Argument(help="Folder or zip of real images, or folder of real audio.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The reference: folder or zip of images, .npz, .npy or .safetensors, folder of latents or of audio, "
+            "or a measured set.",
+            show_default=False,
+        ),
     ],
     fake: Annotated[
-        Path, typer.Argument(help="Folder or zip of generated images, or folder of audio.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The generated samples, likewise; a run's folder or its samples/: all its steps, over time.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the page, the figures and results.json.")] = Path(
         "runs/compare"
     ),
     resolution: Annotated[
-        int | None, typer.Option(min=2, help="Side of the squares compared, in pixels.", show_default="that of FAKE")
+        str | None,
+        typer.Option(help="Side of the squares compared, in pixels, or HEIGHTxWIDTH.", show_default="that of FAKE"),
     ] = None,
     crop: Annotated[
         str, typer.Option(help="'center': the central square, resized. 'tile': all whole squares at native resolution.")
     ] = "center",
-    channels: Annotated[int, typer.Option(help="3: red, green and blue. 1: luma.")] = 3,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use this many squares or clips of each at most.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Squares measured at once.")] = 64,
-    floor: Annotated[
-        float, typer.Option(min=0.0, help="Share of the real mean power added to both before the logarithm.")
-    ] = 1e-4,
-    process: Annotated[
-        str, typer.Option(help="Noising process whose time is shown beside the fronts: flow, vp or edm.")
-    ] = "flow",
-    kappa: Annotated[float, typer.Option(help="Steepness of Spectral Forcing's mask, for the fronts.")] = 30.0,
-    window: Annotated[
-        int | None, typer.Option(min=8, help="Side of Spectral Forcing's windows.", show_default="whole images")
+    channels: Annotated[
+        int | None, typer.Option(help="3: red, green and blue. 1: luma.", show_default="3, or those of the arrays")
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Spectral Forcing's exact variant, for the fronts.")] = False,
+    values: Annotated[
+        str,
+        typer.Option(
+            help="What floats in arrays are: -1..1, 0..1, 0..255, raw (no images), or auto: judged by their range."
+        ),
+    ] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use this many samples or clips of each at most.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples measured at once.")] = 64,
+    taper: Annotated[
+        str, typer.Option(help="hann: fades samples out at their edges. none: for samples that are periodic.")
+    ] = "hann",
+    replicates: Annotated[int, typer.Option(min=20, help="Of the bootstrap, for the intervals.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    process: Annotated[
+        str,
+        typer.Option(
+            help="Noising process whose time is shown beside the fronts: flow, vp or edm.",
+            rich_help_panel=_FRONT_PANEL,
+        ),
+    ] = "flow",
+    kappa: Annotated[
+        float, typer.Option(help="Steepness of Spectral Forcing's mask.", rich_help_panel=_FRONT_PANEL)
+    ] = 30.0,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            help="Side of Spectral Forcing's windows.",
+            show_default="whole images",
+            rich_help_panel=_FRONT_PANEL,
+        ),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Spectral Forcing's exact variant.", rich_help_panel=_FRONT_PANEL)
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that measure; any number gives the same result.",
+            show_default="one for each core, if there is enough to do",
+            rich_help_panel=_WORK_PANEL,
+        ),
+    ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            help="I/N: measure the Ith of N shares alone, into OUT/real and OUT/fake; with all shares in one place, "
+            "compare these two folders.",
+            rich_help_panel=_WORK_PANEL,
+        ),
+    ] = None,
+    keep_measured: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder, or file ending in .spectrum.safetensors, that keeps what is measured of REAL for other "
+            "comparisons, and gives it back.",
+            show_default="OUT/measured",
+            rich_help_panel=_WORK_PANEL,
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
     sample_rate: Annotated[
         int | None,
@@ -89,180 +147,135 @@ def compare(
         int, typer.Option(min=0, help="Rows of players and spectrograms on the page.", rich_help_panel=_AUDIO_PANEL)
     ] = 6,
 ) -> None:
-    """Compare the spectra of two folders of images, or of two folders of audio.
+    """Compare the spectra of two sets of images, latents, signals or audio.
 
-    Images: prints the log-spectral distance per octave and overall, the power law of both and what it means for
-    Spectral Forcing's fronts. Audio: the long-term average spectra, the Fréchet audio distance, and measures of the
-    clips of one name. Writes a page (index.html), its figures and the numbers (results.json).
+    Says where the spectrum is wrong, by how much and how surely: power per octave and direction with intervals and the
+    noise floor of the real samples, artefacts by name, sub-bands, the power law and what it means for Spectral Forcing.
+    Audio: the long-term average spectra, the Fréchet audio distance, and measures of the clips of one name. Writes a
+    page (index.html), its figures and the numbers (results.json). An interrupted command goes on when it is run again.
     """
     given = dict(locals())
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the report")
-    kind = _kind(real, fake)
-    _check_options(given, kind)
-    if kind == AUDIO:
+    is_audio = _is_audio(real, fake)
+    _check_options(given, is_audio)
+    if is_audio:
         compare_audio(real, fake, out, AudioOptions(sample_rate, metrics, embedding, players, limit, strict))
         return
-    check_choice("process", process, PROCESSES)
-    check_kappa(kappa)
-    side = _side_of(fake) if resolution is None else resolution
-    with _progress() as progress:
-        measured = {}
-        for name, path in (("real", real), ("fake", fake)):
-            task = progress.add_task(f"{name}: reading headers", total=None)
-            data = ImageFolder(
-                path,
-                side,
-                crop=crop,
-                channels=channels,
-                limit=limit,
-                strict=strict,
-                progress=lambda done, total, task=task: progress.update(task, completed=done, total=total),  # type: ignore[misc]
-            )
-            progress.remove_task(task)
-            measured[name] = _measure(name, data, batch_size, window, progress)
-    distance = SpectrumDistance(floor)
-    for half in measured["real"].halves:
-        distance.real.merge(half)
-    for half in measured["fake"].halves:
-        distance.fake.merge(half)
-    result = distance.compute()
-    reference = halves_difference(measured["real"].halves, floor)
-    notes = [*measured["real"].notes, *measured["fake"].notes]
-    fronts = FrontReport(
-        measured["real"].law,
-        measured["fake"].law,
-        process=PROCESSES[process](),
-        kappa=kappa,
-        window=window,
-        exact=exact,
+    side = None if resolution is None else parse_resolution(resolution)
+    settings = CompareSettings(
+        Opening(side, crop, channels, values, limit, strict, batch_size),
+        cast("Taper", taper),  # checked there
+        replicates,
+        seed,
+        workers,
+        process,
+        kappa,
+        window,
+        exact,
     )
-    page = compare_report(
-        result,
-        measured["real"].thumbnails,
-        measured["fake"].thumbnails,
-        out,
-        reference=reference,
-        settings={"real from": str(real), "fake from": str(fake), "crop": crop, "limit": limit or "none"},
-        notes=notes,
-        fronts=fronts,
-    )
-    console = Console()
-    _print(console, result, reference)
-    _print_fronts(console, fronts)
-    for note in notes:
-        console.print(note, style="yellow", markup=False)
-    console.print(f"Page: {page}", markup=False, soft_wrap=True)
+    with interruptible(), stages() as progress:
+        show = Stages(progress)
+        if share is not None:
+            if keep_measured is not None:
+                raise ValueError("--share writes its parts into --out: leave out --keep-measured")
+            parts = measure_shares(real, fake, out, parse_share(share), settings, on_progress=show)
+            console.print("Measured: " + ", ".join(map(str, parts)), markup=False)
+            return
+        found = compare_paths(real, fake, out, settings, keep_measured=keep_measured, on_progress=show)
+    _print(found)
 
 
-def _kind(real: Path, fake: Path) -> str:
-    kinds = [kind_of(path) for path in (real, fake)]
-    if kinds[0] != kinds[1]:
+def _is_audio(real: Path, fake: Path) -> bool:
+    kinds = [kind_of_path(path) for path in (real, fake)]
+    if (kinds[0] == AUDIO) != (kinds[1] == AUDIO):
         audio, other = (real, fake) if kinds[0] == AUDIO else (fake, real)
         raise ValueError(
-            f"both folders must hold the same kind of files, images or audio; {str(audio)!r} holds audio, "
-            f"{str(other)!r} does not"
+            f"both must hold the same kind of samples; {str(audio)!r} holds audio, {str(other)!r} does not"
         )
-    return kinds[0]
+    return kinds[0] == AUDIO
 
 
-def _check_options(given: Mapping[str, object], kind: str) -> None:
-    """Raise if an option of the other kind of files has another value than its default."""
+def _check_options(given: Mapping[str, object], is_audio: bool) -> None:
+    """Raise if an option of the other kind of samples has another value than its default."""
     for name, parameter in signature(compare).parameters.items():
-        fits = name in _SHARED or (name in _OF_AUDIO) == (kind == AUDIO)
+        fits = name in _SHARED or (name in _OF_AUDIO) == is_audio
         if not fits and given[name] != parameter.default:
-            other = IMAGES if kind == AUDIO else AUDIO
-            raise ValueError(f"--{name.replace('_', '-')} is for {other}, and these folders hold {kind}: leave it out")
+            kinds = ("images, latents and signals", "audio")
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is for {kinds[not is_audio]}, and these are {kinds[is_audio]}: leave it out")
 
 
-class _Measured(NamedTuple):
-    halves: tuple[MeanPSD, MeanPSD]  # images in turn, so that both hold the same mix of sources
-    law: PowerLawResult | str  # why there is none
-    thumbnails: Tensor
-    notes: list[str]
+def _print(found: Compared) -> None:
+    """The table of the octaves, the three sentences, the fronts and the notes, on standard output."""
+    shown = Console()
+    shown.print(_octave_table(found))
+    for line in (_distance(found.comparison), *describe(found.comparison)):
+        shown.print(line, markup=False, highlight=False)
+    if found.fronts is not None:
+        _print_fronts(shown, found.fronts)
+    for note in found.notes:
+        shown.print(note, style="yellow", markup=False)
+    shown.print(f"Page: {found.page}", markup=False, soft_wrap=True)
 
 
-def _side_of(path: Path) -> int:
-    """The shorter side of an image of the folder."""
-    return min(ImageFolder(path, 1, limit=1).sizes[0])
+def _octave_table(found: Compared) -> Table:
+    """The differences of the plane that speaks for all, highest octave first."""
+    comparison = found.comparison
+    octaves, plane = comparison.contrasts["octaves"], main_plane(comparison)
+    named = plane_name(comparison)
+    what = ", ".join(part for part in (named, f"step {found.series[-1][0]}" if found.series else "") if part)
+    title = f"Power of the fake {comparison.kind} against the real ones{f', {what}' if what else ''}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("octave (cycles/sample)" if comparison.kind == "signals" else "octave (cycles/pixel)")
+    for column in ("difference (dB)", "95 % interval", "noise floor"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for place, label in enumerate(octaves.labels[1]):
+        columns = (octaves.difference, octaves.low, octaves.high, octaves.floor)
+        difference, low, high, floor = (float(values[plane, place]) for values in columns)
+        called = bool(octaves.different[plane, place])
+        cells = (_signed(difference), f"{_signed(low)} … {_signed(high)}", _number(floor), "differs" if called else "")
+        table.add_row(label, *cells, style="bold" if called else None)
+    return table
 
 
-def _measure(name: str, data: ImageFolder, batch_size: int, window: int | None, progress: Progress) -> _Measured:
-    task = progress.add_task(f"{name}: measuring", total=len(data))
-    shown = {round(i * (len(data) - 1) / (THUMBNAILS - 1)) for i in range(THUMBNAILS)}
-    halves = MeanPSD(f"{name} images"), MeanPSD(f"{name} images")
-    law = PowerLawMeasure(window=window, name=f"{name} images")
-    thumbnails: list[Tensor] = []
-    for batch in _batches(data, batch_size, lambda: progress.advance(task)):
-        images = torch.stack([image for _, image in batch])
-        first = (halves[0].count + halves[1].count) % 2
-        halves[first].update(images[::2])
-        halves[1 - first].update(images[1::2])
-        law.update(images)
-        thumbnails += [image for index, image in batch if index in shown]
-    if not thumbnails:  # all of the chosen ones are broken
-        thumbnails = list(images[:THUMBNAILS])
-    return _Measured(halves, _law_or_reason(law), torch.stack(thumbnails), image_notes(name, data))
+def _number(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
-def _law_or_reason(measure: PowerLawMeasure) -> PowerLawResult | str:
-    """The power law; images that have none can still be compared."""
-    try:
-        return measure.compute()
-    except ValueError as error:
-        return str(error)
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−") if math.isfinite(value) else "–"  # + 0.0: no −0.00
 
 
-def _batches(data: ImageFolder, batch_size: int, advance: Callable[[], None]) -> Iterator[list[tuple[int, Tensor]]]:
-    """Batches of (index, image), without the stand-ins for broken images, which would count twice."""
-    batch: list[tuple[int, Tensor]] = []
-    broken: set[str] = set()
-    for index in range(len(data)):
-        image = data[index]
-        if len(data.skipped) != len(broken):
-            broken = {skipped.name for skipped in data.skipped}
-        if data.origin(index)[0] not in broken:
-            batch.append((index, image))
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-        advance()
-    if batch:
-        yield batch
+def _distance(comparison: SampleComparison) -> str:
+    """The log-spectral distance and the power laws, as far as there are any."""
+    score = comparison.lsd
+    ends = [f"{_number(score.low)} … {_number(score.high)}"] if math.isfinite(score.high) else []
+    ends += [f"two halves of the real ones: up to {_number(score.floor)}"] if math.isfinite(score.floor) else []
+    known = f" ({'; '.join(ends)})" if ends else ""
+    distance = f"{score.value:.2f} dB{known}" if math.isfinite(score.value) else "unknown"
+    text = f"Log-spectral distance: {distance}."
+    laws = {"real": comparison.law.real, "fake": comparison.law.fake}
+    exponents = [
+        f"{name} {_number(law.exponent)}" + (f" ± {law.error:.2f}" if math.isfinite(law.error) else "")
+        for name, law in laws.items()
+        if math.isfinite(law.exponent)
+    ]
+    text += f" Power-law exponent: {', '.join(exponents)}." if exponents else ""
+    return f"{text} Of {comparison.real_count:,} real and {comparison.fake_count:,} fake {comparison.kind}."
 
 
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
-def _print(console: Console, result: SpectrumResult, reference: Tensor | None) -> None:
-    table = Table(title="Log-spectral distance, fake against real", title_justify="left")
-    table.add_column("radius (cycles per image)")
-    table.add_column("distance (dB)", justify="right")
-    table.add_column("mean difference (dB)", justify="right")
-    for octave in result.octaves:
-        table.add_row(span(octave.low, octave.high), f"{octave.lsd:.2f}", signed(octave.bias))
-    table.add_section()
-    table.add_row("all", f"{result.lsd:.2f}", signed(float(result.ratio.mean())), style="bold")
-    console.print(table)
-    console.print(
-        f"Power-law exponent: real {exponent_text(result.real_exponent)}, fake {exponent_text(result.fake_exponent)} "
-        f"({result.real_count:,} and {result.fake_count:,} images)."
-    )
-    console.print(describe(result, reference))
-
-
-def _print_fronts(console: Console, fronts: FrontReport) -> None:
+def _print_fronts(shown: Console, fronts: FrontReport) -> None:
     rows = front_rows(fronts)
     if rows:
-        table = Table(title="\nFronts of Spectral Forcing on the real images", title_justify="left")
+        table = Table(title="\nFronts of Spectral Forcing on the real samples", title_justify="left")
         for column, text in zip(front_columns(fronts), rows[0], strict=True):
             table.add_column(column, justify="right" if text[0].isdigit() else "left")
         for row in rows:
             table.add_row(*row)
-        console.print(table)
-    console.print(describe_law(fronts), markup=False)
+        shown.print(table)
+    shown.print(describe_law(fronts), markup=False)
     line = recipe_line(fronts)
     if line:
-        console.print(f"As a recipe's forcing:\n{line}", markup=False, highlight=False, soft_wrap=True)
+        shown.print(f"As a recipe's forcing:\n{line}", markup=False, highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from passband.data import AudioFolder
-from passband.data.listing import AUDIO_SUFFIXES, IMAGE_SUFFIXES, names_ending, sample_rates
+from passband.data.listing import sample_rates
 from passband.metrics import AudioMeasure, load_audio_embedding, load_audio_measure
 from passband.reports.audio_compare import audio_compare_report, three_digits
 from passband.reports.audio_folders import (
@@ -27,36 +27,7 @@ from passband.reports.audio_verdict import describe_audio, kilohertz
 from passband.reports.compare import left_out_note, signed
 
 DEFAULT_METRICS = "mr_stft,lsd"
-IMAGES, AUDIO = "images", "audio"
 _CACHE = 256 << 20  # bytes of decoded clips kept for the players
-
-
-def kind_of(path: Path) -> str:
-    """What a folder or zip holds, by its files' names: "images" or "audio".
-
-    Raises:
-        FileNotFoundError: if it is not there.
-        ValueError: if it holds both, or neither, or is one file of audio.
-
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"no such folder or zip: {str(path)!r}; check the path")
-    if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
-        raise ValueError(f"{str(path)!r} is one file of audio: give the folder that holds the clips to compare")
-    if not path.is_dir():  # a zip of images, or none: reading it says which
-        return IMAGES
-    sounds, pictures = (names_ending(path, suffixes) for suffixes in (AUDIO_SUFFIXES, IMAGE_SUFFIXES))
-    if sounds and pictures:
-        raise ValueError(
-            f"{str(path)!r} holds audio ({len(sounds)} files, such as {sounds[0]!r}) and images ({len(pictures)}, such "
-            f"as {pictures[0]!r}); give folders that hold one of them"
-        )
-    if not sounds and not pictures:
-        raise ValueError(
-            f"found neither audio nor images in {str(path)!r}: looked in all its folders (hidden files are left out) "
-            f"for files ending in {', '.join((*AUDIO_SUFFIXES, *IMAGE_SUFFIXES))}; check the path"
-        )
-    return AUDIO if sounds else IMAGES
 
 
 class AudioOptions(NamedTuple):

@@ -1,7 +1,7 @@
-"""The spectral term in Lightning: a mixin for modules, and a callback that logs the terms.
+"""The spectral term in Lightning: a mixin for modules, and callbacks that log the terms and watch the spectrum.
 
-Both work with `lightning` and with `pytorch_lightning`: neither is imported for the mixin, and the callback is made of
-the package that is loaded.
+All work with `lightning` and with `pytorch_lightning`: neither is imported for the mixin, and the callbacks are made
+of the package that is loaded.
 """
 
 import sys
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from passband._checks import import_extra
 from passband.integrations._host_terms import as_regularizer
+from passband.metrics import SpectrumMonitor
 from passband.process import Process, Time
 from passband.regularization import SpectralRegularizer
+from passband.reports import monitor_picture, pixels_of
 
 
 class SpectralMixin:
@@ -143,6 +145,61 @@ def spectral_logger(
             return partial(spectral_logger, regularizer, prefix=prefix, sync_dist=sync_dist), ()
 
     return SpectralLogger()
+
+
+def spectrum_logger(monitor: SpectrumMonitor, network: str | None = None) -> Any:
+    """A callback that measures the spectrum of the network's clean estimates every so many steps.
+
+    The numbers and a picture go to the trainer's loggers, from the first process alone; other steps cost nothing.
+
+    Args:
+        monitor: what is measured and how often; its steps are the trainer's `global_step`.
+        network: the attribute of the module that is the network, called with noisy samples and times; default: the
+            module itself.
+
+    Returns:
+        A `Callback` of `pytorch_lightning` if that package alone is loaded, else of `lightning`.
+
+    Raises:
+        MissingExtraError: if neither package is installed.
+
+    Example:
+        >>> import torch
+        >>> from lightning import Trainer
+        >>> from passband import Flow, SpectrumMonitor
+        >>> from passband.integrations.lightning import spectrum_logger
+        >>> monitor = SpectrumMonitor(Flow(data_at=0), torch.randn(4, 3, 16, 16), every=100)
+        >>> callback = spectrum_logger(monitor, "network")
+        >>> trainer = Trainer(callbacks=[callback], logger=False, enable_checkpointing=False, accelerator="cpu")
+
+    """
+    callback: Any = _package().Callback
+
+    class SpectrumLogger(callback):  # type: ignore[misc]
+        measured: int | None = None
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            step = int(trainer.global_step)
+            # Of accumulated batches, several end in one step.
+            if not trainer.is_global_zero or step == self.measured or not monitor.due(step):
+                return
+            self.measured = step
+            values = monitor(step, module if network is None else getattr(module, network))
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=step)
+                _show(logger, monitor, step)
+
+        def __reduce__(self) -> Any:
+            return partial(spectrum_logger, monitor, network), ()
+
+    return SpectrumLogger()
+
+
+def _show(logger: Any, monitor: SpectrumMonitor, step: int) -> None:
+    """The picture, where a logger's own writer takes pictures as TensorBoard's does."""
+    add_image = getattr(logger.experiment, "add_image", None)
+    if add_image is not None and monitor.latest is not None:
+        add_image("spectrum", pixels_of(monitor_picture(monitor.latest, step)), step, dataformats="HWC")
 
 
 def _package() -> Any:

@@ -219,6 +219,11 @@ class AutoencoderRecipe(BaseRecipe):
             raise ValueError("data.augment is for denoisers that are told of it: set it to null")
         if self.training.snapshots is not None:
             raise ValueError("training.snapshots are averages to choose from for denoisers: set it to null")
+        if self.training.monitor is not None:
+            raise ValueError(
+                "training.monitor looks at the estimates of denoisers, and this is an autoencoder: set it to null, and "
+                "look at its latents with passband inspect"
+            )
         if self.training.sharding != "none":
             raise ValueError("an autoencoder is not divided among processes: set training.sharding to none")
         if self.model.pretrained is None:

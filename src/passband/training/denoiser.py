@@ -1,6 +1,7 @@
 """The task of training a denoiser: on pixels or latents, with a spectral term, forcing, and alignment."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from passband.training.sampler import sampler_options, sampler_settings
 from passband.training.sections import AudioData, LatentsData, build_mel
 from passband.training.sharding import check_sharding
 from passband.training.spectrograms import ShownClips, vocoder_mel
-from passband.training.task import Objective, Task, Turn
+from passband.training.task import Objective, Task, Turn, Watched
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -147,6 +148,12 @@ class DenoiserTask(Task):
         total = aligned.alignment.compare(projected, self._teachers(batch), step)
         terms = {f"alignment/{name}": value for name, value in aligned.alignment.terms.items() if name != "total"}
         return Objective(total, {"alignment": total.detach(), **terms})
+
+    def watched(self, batch: Batch) -> Watched:
+        """See the base class; no class is left out."""
+        conditioner = replace(self._conditioner, label_dropout=0.0)
+        per = {LatentsData: "position", AudioData: "sample"}.get(type(self.recipe.data), "pixel")
+        return Watched(self.process, batch.clean, conditioner(batch), per)
 
     @torch.no_grad()
     def draw(self, network: nn.Module, seeds: range) -> Tensor:

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passband._checks import check_choice, import_extra
+from passband._files import write_file
+from passband.reports import pixels_of
 from passband.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -59,12 +61,20 @@ class Journal:
             self.accelerator.log(dict(values), step=step)
         return entry
 
-    def picture(self, step: int, pixels: NDArray[np.uint8]) -> None:
+    def spectrum(self, step: int, values: Mapping[str, float], png: bytes) -> None:
+        """Add what the monitor measured to its own log, and show it and its picture."""
+        self.folder.append_spectrum({"step": step, **values})
+        write_file(self.folder.spectra / f"step-{step:08d}.png", png)
+        if self._trackers(step):
+            self.accelerator.log(dict(values), step=step)
+        self.picture(step, pixels_of(png), "spectrum")
+
+    def picture(self, step: int, pixels: NDArray[np.uint8], name: str = "samples") -> None:
         """Show a picture, (height, width, 3), on the trackers that can."""
         for tracker in self._trackers(step):
             if hasattr(tracker, "log_images"):
                 layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-                tracker.log_images({"samples": pixels[None]}, step=step, **layout)
+                tracker.log_images({name: pixels[None]}, step=step, **layout)
 
     def _trackers(self, step: int) -> list[Any]:
         if not self.accelerator.log_with:

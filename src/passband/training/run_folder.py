@@ -22,6 +22,7 @@ _FREE = {
     ("training", "log_every"),
     ("training", "save_every"),
     ("training", "sample_every"),
+    ("training", "monitor"),
     ("training", "keep_checkpoints"),
     ("training", "keep_steps"),
     ("training", "trackers"),
@@ -41,6 +42,8 @@ class RunFolder:
         self.root = root
         self.recipe_file = root / "recipe.yaml"
         self.log_file = root / "log.jsonl"
+        self.spectrum_file = root / "spectrum.jsonl"
+        self.spectra = root / "spectra"
         self.samples = root / "samples"
         self.checkpoints = root / "checkpoints"
         self.snapshots = root / "snapshots"
@@ -84,6 +87,8 @@ class RunFolder:
             )
         # Those of another recipe would be averaged in with this one's.
         shutil.rmtree(self.snapshots, ignore_errors=True)
+        shutil.rmtree(self.spectra, ignore_errors=True)
+        self.spectrum_file.unlink(missing_ok=True)
         write_file(self.recipe_file, recipe.to_yaml().encode())
         write_file(self.log_file, b"")
 
@@ -103,27 +108,51 @@ class RunFolder:
             )
         write_file(self.recipe_file, recipe.to_yaml().encode())
         latest = self.latest()
-        kept = [entry for entry in self.log() if entry["step"] <= (latest[0] if latest else 0)]
-        write_file(self.log_file, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
+        step = latest[0] if latest else 0
+        _cut_back(self.log_file, step)
+        if self.spectrum_file.is_file():
+            _cut_back(self.spectrum_file, step)
 
     def append(self, entry: Mapping[str, float]) -> None:
         """Add a line to the log."""
-        with self.log_file.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        _append(self.log_file, entry)
+
+    def append_spectrum(self, entry: Mapping[str, float]) -> None:
+        """Add a line to what the monitor measured."""
+        _append(self.spectrum_file, entry)
 
     def log(self) -> list[dict[str, float]]:
         """All whole lines of the log."""
-        if not self.log_file.is_file():
-            return []
-        entries = []
-        for line in self.log_file.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # A line that was cut off when the run was killed.
-            if isinstance(entry, dict):  # The rest of a line that was cut off may be a number.
-                entries.append(entry)
-        return entries
+        return _lines(self.log_file)
+
+    def spectrum_log(self) -> list[dict[str, float]]:
+        """All whole lines of what the monitor measured."""
+        return _lines(self.spectrum_file)
+
+
+def _append(file: Path, entry: Mapping[str, float]) -> None:
+    with file.open("a") as opened:
+        opened.write(json.dumps(entry) + "\n")
+
+
+def _lines(file: Path) -> list[dict[str, float]]:
+    if not file.is_file():
+        return []
+    entries = []
+    for line in file.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # A line that was cut off when the run was killed.
+        if isinstance(entry, dict):  # The rest of a line that was cut off may be a number.
+            entries.append(entry)
+    return entries
+
+
+def _cut_back(file: Path, step: int) -> None:
+    """Take out what was written after a step."""
+    kept = [entry for entry in _lines(file) if entry["step"] <= step]
+    write_file(file, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
 
 def snapshots(root: Path) -> list[Snapshot]:

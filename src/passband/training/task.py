@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from passband.data import from_uint8, save_image
+from passband.process import Process
 from passband.reports import image_mosaic
+from passband.sampling import Model
 from passband.training.batches import Batch
 from passband.training.learner import Learner
 
@@ -34,6 +37,23 @@ class Turn(NamedTuple):
 
     learner: Learner
     objective: Callable[[Batch], Objective]
+
+
+class Watched(NamedTuple):
+    """Some samples as a monitor of the spectrum looks at them.
+
+    Attributes:
+        process: the process that the network is trained with.
+        clean: the samples, as they are noised.
+        conditioning: the network's further keyword arguments for them.
+        per: what a frequency counts cycles per: a pixel, a position of a latent, or a sample of a signal.
+
+    """
+
+    process: Process
+    clean: Tensor
+    conditioning: dict[str, Tensor]
+    per: str = "pixel"
 
 
 class Task(ABC):
@@ -77,6 +97,19 @@ class Task(ABC):
         mosaic = image_mosaic(drawn)
         save_image(from_uint8(torch.from_numpy(mosaic).permute(2, 0, 1)), stem.with_suffix(".png"))
         return mosaic
+
+    def watched(self, batch: Batch) -> Watched:
+        """What a monitor of the spectrum looks at, of a batch.
+
+        Raises:
+            TypeError: if nothing is denoised.
+
+        """
+        raise TypeError(f"{type(self).__name__} trains no denoiser, so there is nothing to monitor in a batch of it")
+
+    def calling(self, network: nn.Module) -> AbstractContextManager[Model]:
+        """A network of this kind, to be called with noisy samples and times."""
+        return nullcontext(network)
 
     def furnish(self, root: Path) -> None:  # noqa: B027
         """Write what the run's samples need, beside its checkpoints, into the run's folder."""

@@ -35,6 +35,7 @@ from passband.training.interrupt import TrainingInterrupted, stop_requested
 from passband.training.journal import Journal, OnLog
 from passband.training.launch import launch
 from passband.training.learner import Learner
+from passband.training.monitoring import RunMonitor
 from passband.training.run_folder import RunFolder, snapshot_name
 from passband.training.task import Task, Turn
 from passband.training.tasks import build_data, build_task, check_task
@@ -74,6 +75,7 @@ class Trainer:
             for name, profile in profiles(recipe).items()
         }
         self.step = 0
+        self._monitor: RunMonitor | None = None
         self._guard = LossGuard(self.accelerator.device)
         self._journal = Journal(self.folder, self.accelerator, recipe.name)
         if self.accelerator.is_main_process:
@@ -117,6 +119,7 @@ class Trainer:
         """
         settings = self.recipe.training
         last = settings.steps if until is None else until
+        self._prepare_monitor()
         with stop_requested() as stopping:
             for parts in self._steps(self.step, last):
                 losses = self._update(parts)
@@ -129,6 +132,7 @@ class Trainer:
                     self.save()
                 if self._is_due(settings.sample_every):
                     self.write_samples()
+                self._watch()
                 if stop:
                     raise TrainingInterrupted(f"stopped at step {self.step} and saved")
 
@@ -165,7 +169,7 @@ class Trainer:
 
     def write_samples(self) -> None:
         """Write samples of this step into the run's folder, and show their picture on the trackers."""
-        if not (self.accelerator.is_main_process or self._sharding.active):
+        if not self._takes_part:
             return
         drawn = self.sample(self.task.shown_seeds)
         if self.accelerator.is_main_process:
@@ -193,6 +197,37 @@ class Trainer:
         except (CheckpointError, OSError) as error:
             return error
         return None
+
+    def _prepare_monitor(self) -> None:
+        """Read what the monitor looks at: before the first step, so that what is wrong with it is known then."""
+        settings = self.recipe.training.monitor
+        if settings is None or self._monitor is not None or not self._takes_part:
+            return
+        self._monitor = RunMonitor(
+            settings,
+            self.task,
+            self.dataset,
+            seed=self.recipe.training.seed,
+            reading=reading_of(self.recipe),
+            device=self.accelerator.device,
+            batch_size=self.recipe.training.batch_size,
+        )
+
+    def _watch(self) -> None:
+        """Measure the spectrum of the network's estimates, where the recipe asks for it."""
+        settings = self.recipe.training.monitor
+        if settings is None or not self._is_due(settings.every):
+            return
+        self._check_finite()
+        self._check_weights()
+        if self._monitor is not None:
+            network = self.averaged if settings.weights == "ema" else self.network
+            self._monitor(self.step, network, self._journal if self.accelerator.is_main_process else None)
+
+    @property
+    def _takes_part(self) -> bool:
+        """Whether this process runs networks outside of steps: the main one; all, where networks are divided."""
+        return self.accelerator.is_main_process or self._sharding.active
 
     def _is_due(self, every: int | None) -> bool:
         return every is not None and self.step % every == 0

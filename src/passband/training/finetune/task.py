@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from torch.utils.data import Dataset
 from passband._seeds import seed_for
 from passband.data import CaptionedImages, ImageSamples
 from passband.regularization import DecodedLoss
-from passband.sampling import SampleNoise
+from passband.sampling import Model, SampleNoise
 from passband.training.batches import Batch
 from passband.training.conditioning import sampled_classes
 from passband.training.config import FinetuneRecipe
@@ -23,7 +24,7 @@ from passband.training.finetune.fit import build_term, check_fits
 from passband.training.finetune.parts import autocasting, latent, opened, trainable
 from passband.training.finetune.usage import usage
 from passband.training.learner import Learner
-from passband.training.task import Objective, Task, Turn
+from passband.training.task import Objective, Task, Turn, Watched
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -119,6 +120,20 @@ class FinetuneTask(Task):
         seeds = [seed_for(self.recipe.training.seed, int(p), "posterior") for p in batch.positions]
         noise = SampleNoise(seeds, images.device).normal(shape)
         return batch._replace(clean=self.pipeline.encode(images, noise))
+
+    def watched(self, batch: Batch) -> Watched:
+        """See the base class; latents where the pipeline has them, and no condition is left out."""
+        conditions = copy(self._conditions)
+        conditions.dropout = 0.0
+        with torch.no_grad():
+            clean, given = self._encoded(batch).clean, conditions(batch)
+        return Watched(self.process, clean, given, "position" if latent(self.pipeline) else "pixel")
+
+    @contextmanager
+    def calling(self, network: nn.Module) -> Iterator[Model]:
+        """See the base class."""
+        with self._drawing(network) as live, autocasting(live, self.accelerator.autocast):
+            yield self.pipeline.model(live)
 
     @torch.no_grad()
     def draw(self, network: nn.Module, seeds: range) -> Tensor:

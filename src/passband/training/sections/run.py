@@ -61,6 +61,17 @@ class SnapshotSettings(Settings):
     every: int = Field(ge=1)
 
 
+class MonitorSettings(Settings):
+    """Where the denoiser's spectrum is wrong, measured on a few samples of the data as the run goes."""
+
+    every: int = Field(500, ge=1)
+    samples: int = Field(16, ge=1)
+    ratios: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] | None = Field(
+        None, description="Noise levels, as sigma / alpha; default: 0.03, 0.1, 0.3 and 1."
+    )
+    weights: Literal["ema", "last"] = Field("ema", description="Those that are averaged, or those that are trained.")
+
+
 class TrainingSettings(Settings):
     """Length, seed, averaging, precision, and what is written when."""
 
@@ -79,6 +90,7 @@ class TrainingSettings(Settings):
     keep_checkpoints: int = Field(2, ge=1)
     keep_steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
     sample_every: int | None = Field(1000, ge=1)
+    monitor: MonitorSettings | None = None
     trackers: tuple[str, ...] = ("tensorboard",)
 
     @field_validator("precision", mode="before")
