@@ -247,7 +247,7 @@ import json, sys
 from passband.training import Trainer, load_recipe
 trainer = Trainer(load_recipe(sys.argv[1]), sys.argv[2])
 trainer.train()
-trainer.accelerator.end_training()
+trainer.end()
 """
 
 

@@ -21,7 +21,7 @@ def monitored(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("monitored")
     trainer = Trainer(tiny(training={"monitor": MONITOR, "trackers": ["tensorboard"]}), root)
     trainer.train()
-    trainer.accelerator.end_training()
+    trainer.end()
     return root
 
 

@@ -97,7 +97,7 @@ try:
     trainer.save()
 except NonFiniteLossError as error:
     print("not saved:", error)
-trainer.accelerator.end_training()
+trainer.end()
 """
 
 

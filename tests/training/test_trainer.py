@@ -177,7 +177,7 @@ def test_tensorboard_gets_what_the_log_gets(tiny, tmp_path: Path):
     recipe = tiny(training={"trackers": ["tensorboard"], "steps": 2, "sample_every": 2})
     trainer = Trainer(recipe, tmp_path)
     trainer.train()
-    trainer.accelerator.end_training()
+    trainer.end()
     events = EventAccumulator(str(tmp_path / "trackers" / "tiny"))
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("base")]
@@ -608,7 +608,8 @@ def test_faults_show_before_anything_is_written(tiny, tmp_path: Path, changes: d
 # Two processes.
 
 SCRIPT = """
-import os, signal, sys
+import gc, os, signal, sys
+from torch.nn.parallel import DistributedDataParallel
 from passband.training import CheckpointError, Trainer, TrainingInterrupted, load_recipe, trainer as module
 
 def stop(step, entry):
@@ -644,7 +645,9 @@ try:
 except CheckpointError as error:
     print("not shared:", error)
 trainer.train()
-trainer.accelerator.end_training()
+trainer.end()
+# A wrapped network that outlives its group may hang or abort the process.
+assert not any(type(found) is DistributedDataParallel for found in gc.get_objects())
 """
 
 

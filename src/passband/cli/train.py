@@ -62,7 +62,7 @@ def train_run(settings: AnyRecipe, folder: Path, *, resume: bool, again: str) ->
         raise typer.Exit(130) from None
     finally:
         report_skipped(trainer.dataset)
-        trainer.accelerator.end_training()
+        trainer.end()
     console.print(f"{folder} is trained to step {trainer.step}; {done}", markup=False)
 
 

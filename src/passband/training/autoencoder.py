@@ -62,8 +62,8 @@ class AutoencoderTask(Task):
         trained: nn.Module = AutoencoderPass(network, aligned)
         if recipe.training.channels_last:
             trained = trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.learners = {"network": Learner(trained, accelerator, recipe.optimizer)}
-        self._forward = torch.compile(self.main.model) if recipe.training.compile else self.main.model
+        learner = Learner(trained, accelerator, recipe.optimizer, compiled=recipe.training.compile)
+        self.learners = {"network": learner}
         if objective.adversarial is not None:
             self.learners["discriminator"] = self._build_discriminator()
         self._seen: list[tuple[Tensor, Tensor]] = []
@@ -132,7 +132,7 @@ class AutoencoderTask(Task):
         objective, seed = self.recipe.objective, self.recipe.training.seed
         images = batch.clean
         change = Change(objective.latent, seed, step)
-        coded: Coded = self._forward(images, self._noise(batch), change)
+        coded: Coded = self.main.forward(images, self._noise(batch), change)
         target, reconstruction = coded.target, coded.reconstruction.float()
         terms = {"l1": (reconstruction - target.float()).abs().mean()}
         total = objective.l1 * terms["l1"]

@@ -77,9 +77,9 @@ class DenoiserTask(Task):
         if isinstance(recipe.data, LatentsData):
             path = recipe.data.path
             self._decode = latent_decoder(path / AUTOENCODER, path / LATENTS).to(accelerator.device)
-        learner = Learner(trained, accelerator, recipe.optimizer, shards=recipe.training.sharding == "fsdp")
+        shards, compiled = recipe.training.sharding == "fsdp", recipe.training.compile
+        learner = Learner(trained, accelerator, recipe.optimizer, shards=shards, compiled=compiled)
         self.learners = {"network": learner}
-        self._forward = torch.compile(learner.model) if recipe.training.compile else learner.model
         self._mel = vocoder_mel(self.network, recipe.data)
         if self._mel is not None:
             self._mel.to(accelerator.device)
@@ -118,9 +118,9 @@ class DenoiserTask(Task):
 
     def _objective(self, batch: Batch, step: int) -> Objective:
         space = self.recipe.loss.space
-        projecting = None if self._teachers is None else _Projecting(self._forward)
+        projecting = None if self._teachers is None else _Projecting(self.main.forward)
         losses = denoising_loss(
-            projecting or self._forward,
+            projecting or self.main.forward,
             self.process,
             self.regularizer,
             batch,

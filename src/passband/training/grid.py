@@ -323,9 +323,7 @@ def _train(recipe: Recipe, folder: Path, wanted: Sequence[int], report: _Reporte
     try:
         trainer.train(on_log=show)
     finally:
-        # Not accelerator.end_training(), which would part the processes before the next run.
-        for tracker in trainer.accelerator.trackers:
-            tracker.finish()
+        trainer.end(leave_group=False)
     del trainer
     gc.collect()
     if torch.cuda.is_available():

@@ -1,5 +1,6 @@
 """A network and its optimizer, as they are placed on the run's processes."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,16 +23,24 @@ class Learner:
         accelerator: the run's.
         settings: the optimizer's.
         shards: whether the network is divided among the processes.
+        compiled: whether `forward` is compiled.
 
     Attributes:
         model: the network as Accelerate wraps it.
+        forward: the same, compiled where that was asked for.
         optimizer: its optimizer.
         sharding: how both lie on the processes.
 
     """
 
     def __init__(
-        self, network: nn.Module, accelerator: "Accelerator", settings: OptimizerSettings, *, shards: bool = False
+        self,
+        network: nn.Module,
+        accelerator: "Accelerator",
+        settings: OptimizerSettings,
+        *,
+        shards: bool = False,
+        compiled: bool = False,
     ) -> None:
         self.accelerator, self.settings = accelerator, settings
         self.sharding = Sharding(network, accelerator, shards)
@@ -40,6 +49,7 @@ class Learner:
             network.parameters(), settings.lr, settings.betas, settings.eps, weight_decay=settings.weight_decay
         )
         self.model, self.optimizer = self.sharding.prepare(network, optimizer)
+        self.forward: Callable[..., Any] = torch.compile(self.model) if compiled else self.model
 
     @property
     def network(self) -> nn.Module:
@@ -56,6 +66,10 @@ class Learner:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def release(self) -> None:
+        """Let go of Accelerate's wrapping, and so of the group of processes."""
+        self.model = self.forward = self.network
 
     def state(self) -> Any:
         """The optimizer's state, whole, on the main process."""

@@ -1,5 +1,6 @@
 """The training loop: Accelerate's devices and precision, averaged weights, checkpoints, and a log."""
 
+import gc
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -175,6 +176,26 @@ class Trainer:
         if self.accelerator.is_main_process:
             picture = self.task.show(drawn, self.folder.samples / f"step-{self.step:08d}")
             self._journal.picture(self.step, picture)
+
+    def end(self, *, leave_group: bool = True) -> None:
+        """Finish the trackers, and leave the group of processes; the networks stay, the trainer trains no more.
+
+        The wrapped networks go first: one that outlives its group takes it along, and waits for the group's threads
+        under the interpreter's lock, which they may need themselves.
+
+        Args:
+            leave_group: whether to leave it; off where the processes have more to do together.
+
+        """
+        for learner in self.task.learners.values():
+            learner.release()
+        self.accelerator.free_memory()
+        gc.collect()
+        if leave_group:
+            self.accelerator.end_training()
+            return
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
     # Inside.
 

@@ -72,8 +72,7 @@ class FinetuneTask(Task):
         trained = self.pipeline.model(self._live)
         if training.channels_last:
             trained = trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.learners = {"network": Learner(trained, accelerator, recipe.optimizer)}
-        self._forward = torch.compile(self.main.model) if training.compile else self.main.model
+        self.learners = {"network": Learner(trained, accelerator, recipe.optimizer, compiled=training.compile)}
         self._network = self._live if settings.lora is None else Adapters(self._live)
 
     @property
@@ -96,7 +95,7 @@ class FinetuneTask(Task):
         if self.regularizer is not None and isinstance(self.regularizer.loss, DecodedLoss):
             self.regularizer.loss.reseed(seed_for(seed, int(batch.positions[0]), "crop"))
         losses = denoising_loss(
-            self._forward,
+            self.main.forward,
             self.process,
             self.regularizer,
             self._encoded(batch),
