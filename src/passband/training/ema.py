@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from passband._checks import check_number
+from passband.training.shards import local
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -294,7 +294,7 @@ def lerp_weights(average: nn.Module, network: nn.Module, decay: float) -> None:
 
 def _held(tensors: Iterable[Tensor]) -> list[Tensor]:
     """The tensors, or what this process holds of each where they are divided among processes."""
-    return [x.to_local() if isinstance(x, DTensor) else x for x in tensors]
+    return [local(x) for x in tensors]
 
 
 def _shapes(tensors: Iterable[Tensor]) -> list[torch.Size]:

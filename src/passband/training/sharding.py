@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from passband._checks import import_extra
 from passband.training.config import AnyRecipe, Recipe, RecipeError
+from passband.training.shards import is_shard, local
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -191,7 +190,8 @@ def shard(network: nn.Module, device: torch.device) -> nn.Module:
 
     """
     fsdp = import_extra("torch.distributed.fsdp", "train")
-    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    meshes = import_extra("torch.distributed.device_mesh", "train")
+    mesh = meshes.init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     for block in blocks(network):
         fsdp.fully_shard(block, mesh=mesh)
     # Resharded at the end too, or a forward pass without a backward would leave parameters that are no shards.
@@ -209,11 +209,6 @@ def meta_copy(network: nn.Module) -> nn.Module:
     return deepcopy(network, memo)
 
 
-def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor, sharing its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def gathered(value: Any, keep: bool) -> Any:
     """Nested dicts and lists with whole tensors on the CPU in the place of shards; one is in device memory at a time.
 
@@ -222,7 +217,7 @@ def gathered(value: Any, keep: bool) -> Any:
         keep: whether this one wants the values; it gets blanks otherwise.
 
     """
-    if isinstance(value, DTensor):
+    if is_shard(value):
         full = value.full_tensor().detach()
         return full.cpu() if keep else None
     if isinstance(value, Tensor):
@@ -237,8 +232,10 @@ def divided(stored: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
     found = dict(stored)
     for name, value in stored.items():
         other = like.get(name)
-        if isinstance(other, DTensor) and isinstance(value, Tensor) and value.shape == other.shape:
-            found[name] = distribute_tensor(value, other.device_mesh, other.placements, src_data_rank=None)
+        if is_shard(other) and isinstance(value, Tensor) and value.shape == other.shape:
+            found[name] = import_extra("torch.distributed.tensor", "train").distribute_tensor(
+                value, other.device_mesh, other.placements, src_data_rank=None
+            )
     return found
 
 
