@@ -231,7 +231,7 @@ def divided(stored: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
     """Each whole tensor in shards where its namesake of the same shape is; without communication."""
     found = dict(stored)
     for name, value in stored.items():
-        other = like.get(name)
+        other: Any = like.get(name)
         if is_shard(other) and isinstance(value, Tensor) and value.shape == other.shape:
             found[name] = import_extra("torch.distributed.tensor", "train").distribute_tensor(
                 value, other.device_mesh, other.placements, src_data_rank=None
