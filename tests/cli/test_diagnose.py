@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,6 +59,10 @@ def test_a_narrow_terminal_shows_whole_numbers():
     shown = Console(width=40, file=io.StringIO())
     shown.print(narrow)
     assert "…" not in shown.file.getvalue()
+    captions = {str(command._table(found, "", width).caption) for width in range(40, 201)}
+    assert {"The page also has the band of lowest frequency.", "None"} <= captions
+    level = replace(found, excess=replace(found.excess, difference=torch.full_like(found.relative, -0.04)))
+    assert command._cell(level, 0, 3).strip(" *+") == "0.0"
 
 
 def test_one_loss_and_few_photographs(passband, trained, photos, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 
 from passband.data import power_law_fields
 from passband.metrics import DenoiserMeasure, PixelBands, compare_denoisers, measure_wiener
-from passband.metrics.denoiser_spectrum import LEAST_DECIBELS
+from passband.metrics.denoiser_families import LEAST_DECIBELS
 from passband.transforms import dct, idct
 
 RATIOS = (0.03, 0.1, 0.3, 1.0)
@@ -105,6 +105,39 @@ def test_power_that_is_not_the_datas_is_rough(fields):
     assert torch.equal(result.under, only(2, band))
 
 
+def test_a_large_error_is_told_where_a_few_samples_hold_most_of_the_power():
+    """How many decibels it is beyond the filter's is not known, as one sample decides the filter's error; the sign is.
+
+    Of a filter that is right for the strong sample nothing is called, however few the samples are.
+    """
+    generator = torch.Generator().manual_seed(0)
+    loud = torch.cat([torch.full((15,), 0.02), torch.ones(1)]).reshape(-1, 1, 1, 1)
+    clean, noise, invented = torch.randn(3, 16, 1, 32, 32, generator=generator)
+    clean, keys = loud * clean, [str(i) for i in range(16)]
+    wiener = measure_wiener(clean)
+    right = idct(wiener.estimate(dct(clean + 0.5 * noise), 0.5))
+    called = []
+    for estimate in (right, right + 2 * invented):
+        measure = DenoiserMeasure([0.5], wiener=wiener)
+        measure.update(clean, noise, [estimate], keys)
+        called.append(measure.compute())
+    assert called[0].same
+    excess = called[1].excess
+    assert bool(called[1].under[0, 1:].all())
+    assert float(excess.low[0, -1]) > 0
+    assert float(excess.high[0, -1] - excess.difference[0, -1]) > float(excess.difference[0, -1] - excess.low[0, -1])
+
+
+def test_an_estimate_of_nothing_is_too_smooth(fields):
+    clean, noise, wiener = fields
+    measure = DenoiserMeasure(RATIOS, wiener=wiener)
+    measure.update(clean, noise, [torch.zeros_like(clean)] * len(RATIOS), [str(i) for i in range(COUNT)])
+    result = measure.compute()
+    held = 1 - result.wiener > 0.01
+    assert torch.equal(result.smooth, held)
+    assert result.calibration.difference[held].tolist() == pytest.approx([-20] * int(held.sum()))
+
+
 def test_what_is_added_to_an_empty_mean_shows():
     generator = torch.Generator().manual_seed(0)
     clean = torch.randn(64, 1, 16, 16, generator=generator)
@@ -186,6 +219,10 @@ def test_other_samples_or_levels_are_not_compared(fields):
     other.update(clean, noise, made, [str(i) for i in range(COUNT)])
     with pytest.raises(ValueError, match="same noise ratios"):
         compare_denoisers(whole, other.compute())
+    renoised = DenoiserMeasure(RATIOS, wiener=wiener)
+    renoised.update(clean, noise.flip(0), made, [str(i) for i in range(COUNT)])
+    with pytest.raises(ValueError, match="on the same noise"):
+        compare_denoisers(whole, renoised.compute())
 
 
 @pytest.mark.parametrize("ratios", [[], [0.1, 0.1], [1.0, 0.1], [0.0, 1.0]])

@@ -128,6 +128,21 @@ def test_parts_and_conditions_go_together():
     assert whole != pytest.approx(monitor()(10, Gains(wiener())), abs=1e-3)
 
 
+def test_the_samples_follow_a_module_to_its_device():
+    """A device of its own name, on which nothing is computed: the network is asked with samples that lie there."""
+    seen = []
+
+    def asked(_module, inputs, named):
+        seen.extend([inputs[0].device.type, named["scale"].device.type])
+        raise KeyboardInterrupt
+
+    model = Gains(wiener()).to("meta")
+    model.register_forward_pre_hook(asked, with_kwargs=True)
+    with pytest.raises(KeyboardInterrupt):
+        monitor(conditioning={"scale": torch.ones(24)}).measure(model)
+    assert seen == ["meta", "meta"]
+
+
 def test_two_measurements_of_one_model_are_equal():
     watching, model = monitor(), Gains(0.9 * wiener())
     assert watching(10, model) == watching(20, model) == monitor()(0, model)
@@ -140,6 +155,27 @@ def test_a_band_without_power_is_left_out_or_has_an_end():
     values = monitor(clean, wiener=None)(10, lambda x, t: 0.5 * x)
     assert values
     assert not any(math.isnan(value) for value in values.values())
+
+
+def test_what_is_added_to_an_empty_band_shows_in_its_octave():
+    frequency = radial_grid(SIZE, "dct") / (2 * SIZE[0])
+    upper = frequency > 0.354
+    clean = idct(torch.where(upper, 0, dct(fields())))
+    added = idct(torch.where(upper & (frequency <= 0.5), 3.0, 0.0).float()[None, None])
+    known = WienerFilter(torch.where(upper, 0, power())[None], torch.ones(1, 1).double())
+    right, wrong = (
+        monitor(clean, wiener=known)(10, lambda x, t, extra=extra: 0.9 * x + extra) for extra in (0.0, added)
+    )
+    assert right is not None
+    assert wrong is not None
+    name = f"spectrum/excess/noise-{RATIO}/0.25-0.5"
+    assert wrong[name] > right[name] + 10
+
+
+def test_an_estimate_of_nothing_is_logged():
+    values = monitor()(10, lambda x, t: 0 * x)
+    assert values is not None
+    assert cells(values, "calibration") == pytest.approx([-20] * 4)
 
 
 def test_an_estimate_that_shares_nothing_with_the_data_has_20_decibels():

@@ -1,8 +1,10 @@
 """The page of a diagnosed denoiser: what it says, what it writes, and that it points at what is wrong."""
 
 import json
+import math
 import re
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from passband.metrics import DenoiserMeasure, DenoiserSpectrum, PixelBands, WienerFilter, compare_denoisers
+from passband.metrics import (
+    DenoiserMeasure,
+    DenoiserSpectrum,
+    PixelBands,
+    PowerLawMeasure,
+    WienerFilter,
+    compare_denoisers,
+)
 from passband.reports import describe_diagnosis, diagnosis_report, monitor_picture, pixels_of
 from passband.reports.diagnosis.gradients import gradient_figure
 from passband.reports.diagnosis.maps import calibration_map, change_map, excess_map, map_figure
+from passband.reports.diagnosis.sections import measured_section
 from passband.reports.figures import to_svg
-from passband.reports.page import Text
+from passband.reports.page import Table, Text
 from passband.reports.spectrum.words import terms_of
 from passband.transforms import dct, idct, radial_grid
 
@@ -34,11 +44,11 @@ class Suggestion:
     )
 
 
-def measured(damp: float = 1.0, level: int = 1, *, gradients: bool = False, count: int = 96) -> DenoiserSpectrum:
+def measured(damp: float = 1.0, level: int = 1, *, gradients: bool = False, files: int = 96) -> DenoiserSpectrum:
     """The ideal Wiener filter of Gaussian fields, with one band at one level multiplied."""
     power = (radial_grid(SIZE, "dct").clamp_min(1) / 4) ** -2.0
     wiener, bands = WienerFilter(power[None], torch.ones(1, 1).double()), PixelBands(SIZE)
-    generator = torch.Generator().manual_seed(0)
+    count, generator = 96, torch.Generator().manual_seed(0)
     noise, white = torch.randn(2, count, 1, *SIZE, generator=generator)
     clean = idct(white * power.sqrt().float())
     measure = DenoiserMeasure(RATIOS, wiener=wiener)
@@ -49,7 +59,7 @@ def measured(damp: float = 1.0, level: int = 1, *, gradients: bool = False, coun
         if gradients:
             measure.update_gradient("base", i, estimates[-1] - clean)
             measure.update_gradient("amplitude_phase", i, (estimates[-1] - clean).sign())
-    measure.update(clean, noise, estimates, [str(i) for i in range(count)])
+    measure.update(clean, noise, estimates, [str(i % files) for i in range(count)])
     return measure.compute()
 
 
@@ -86,14 +96,22 @@ def test_it_points_at_the_band_and_the_level(damped: DenoiserSpectrum):
     assert damped.wrong.nonzero().tolist() == [[1, BAND]]
     place = r"at noise ratio 1, 1/5\.7–1/4 cycles per pixel"
     assert re.fullmatch(
-        r"The model m is worse than a Wiener filter in 1 of 30 cells: by up to \d\.\d dB where there is something to "
-        rf"see \(one cell, {place}\)\.",
+        r"The model m is worse than a Wiener filter in 1 of 30 cells of the map: by up to \d\.\d dB where there is "
+        rf"something to see \(one cell, {place}\)\.",
         error,
     )
     found = re.fullmatch(rf"Its estimates are too smooth {place} \((\d+) % of their power is missing\)\.", power)
     assert found is not None
     assert 70 <= int(found[1]) <= 80  # half the amplitude, which reads −3 dB: a quarter of the power
-    assert certainty.startswith("Measured on 96 images;")
+    assert certainty.startswith("Measured on 96 images; a cell is called")
+    assert re.search(r"for all cells at once, typically ± \d\.\d dB\.$", certainty)
+
+
+def test_tiles_of_few_photographs_are_said_to_tell_less():
+    certainty = describe_diagnosis([("m", measured(files=8))], None, terms_of("images"))[2]
+    found = re.match(r"Measured on 96 images, which tell as much as (\d+) independent ones;", certainty)
+    assert found is not None
+    assert 6 <= int(found[1]) <= 10
 
 
 def test_nothing_wrong_is_said_so(right: DenoiserSpectrum):
@@ -173,7 +191,12 @@ def test_the_numbers_are_all_there(page: Path, damped: DenoiserSpectrum):
 def test_one_model_without_anything_else(right: DenoiserSpectrum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for module in ("sections", "gradients"):  # what is drawn is another test's
         monkeypatch.setattr(f"passband.reports.diagnosis.{module}.write_figure", undrawn)
+    for name in ("change.svg", "error-2.pdf", "error.svg", "mine.svg"):
+        (tmp_path / "figures").mkdir(exist_ok=True)
+        (tmp_path / "figures" / name).touch()
     text = diagnosis_report({"m": right}, tmp_path, kind="latents").read_text()
+    # What is left of an earlier page with two models would be taken for this one's.
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"error.svg", "mine.svg"}
     assert "What to try" not in text
     assert "otherwise" not in text
     assert "cycles per position" in text
@@ -205,6 +228,14 @@ def test_a_map_has_every_number_and_marks_what_is_called(damped: DenoiserSpectru
     assert "<svg" in to_svg(figure)
 
 
+def test_a_map_of_one_level_has_room_for_its_words(damped: DenoiserSpectrum):
+    whole = calibration_map(damped)
+    figure = map_figure(whole._replace(values=whole.values[:1], called=whole.called[:1], ratios=[1.0], wiener=None))
+    to_svg(figure)  # lays it out
+    label = figure.axes[1].yaxis.label.get_window_extent()
+    assert 0 <= label.y0 < label.y1 <= figure.bbox.height
+
+
 def test_the_front_is_where_noise_and_data_are_equal(right: DenoiserSpectrum):
     (line,) = map_figure(excess_map(right)).axes[0].lines
     x = torch.tensor(line.get_xdata()).reshape(len(RATIOS), 2)
@@ -234,3 +265,23 @@ def test_the_picture_for_trackers(damped: DenoiserSpectrum):
     assert pixels.shape[2] == 3
     assert pixels.shape[1] > 700
     assert pixels.std() > 20
+
+
+def test_the_ends_of_narrow_columns_are_not_written_over_each_other(right: DenoiserSpectrum):
+    """Octaves below 1/16 are single columns, which on a telephone are narrower than two labels."""
+    axes = map_figure(excess_map(right)).axes[0]
+    places = dict(zip((label.get_text() for label in axes.get_xticklabels()), axes.get_xticks(), strict=True))
+    assert {"1/2", "1/4", "1/8", "1/16"} <= set(places)
+    ordered = sorted(places.values())
+    assert min(after - before for before, after in pairwise(ordered)) == 2
+
+
+def test_a_law_of_rising_power_has_no_place_where_it_meets_the_noise(right: DenoiserSpectrum):
+    measure = PowerLawMeasure()
+    measure.update(torch.randn(16, 1, 34, 34, generator=torch.Generator().manual_seed(0)).diff(dim=2).diff(dim=3))
+    law = measure.compute()
+    assert math.isnan(law.k1)
+    (table, *_) = measured_section([("m", right)], law, {}, {}, terms_of("images")).blocks
+    assert isinstance(table, Table)
+    (found,) = (row[1] for row in table.rows if row[0] == "power law of the data")
+    assert re.fullmatch(r"exponent −\d\.\d\d ± \d\.\d\d", found)

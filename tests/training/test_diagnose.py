@@ -1,9 +1,13 @@
 """Diagnosis as a whole: an ideal denoiser with one band damped is found out, runs and pipelines are opened."""
 
+import math
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from statistics import NormalDist
+from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
@@ -14,24 +18,19 @@ from passband.data import PowerLawFields, power_law_fields, save_image
 from passband.metrics import PixelBands, measure_wiener
 from passband.metrics.noise_levels import noise_levels
 from passband.models import EDMUNet, save_model
-from passband.process import EDM, VP, Flow
+from passband.process import EDM, VP, Flow, Prediction
 from passband.regularization import AmplitudeLoss
 from passband.sampling import SampleNoise
 from passband.training import RecipeError
 from passband.training.batches import Batch, Reading
 from passband.training.conditioning import Conditioner
-from passband.training.diagnose import (
-    DiagnosisSettings,
-    common_ratios,
-    default_ratios,
-    described_losses,
-    diagnose,
-    visits,
-)
-from passband.training.diagnosis_data import DiagnosisData, given_data, own_data
+from passband.training.diagnose import DiagnosisSettings, diagnose
+from passband.training.diagnosis_data import DiagnosisData, _put_into_space, given_data, own_data
+from passband.training.diagnosis_gradients import described_losses
+from passband.training.diagnosis_levels import common_ratios, default_ratios, visits
 from passband.training.sections import ImagesData, LatentsData, LossSettings, RegularizerSettings
-from passband.training.subject import Subject, _given, open_subject
-from passband.transforms import dct, idct
+from passband.training.subject import LatentSpace, Subject, _given, open_subject, told_apart
+from passband.transforms import MelSpectrogram, dct, idct
 
 PROCESS = Flow(data_at=1, prediction="sample")
 RATIOS = (0.05, 0.2, 0.8)
@@ -95,6 +94,35 @@ def test_a_damped_band_is_found_and_a_term_for_it(fields, wiener, level, band):
     assert f"noise ratio {RATIOS[level]:g} at {label} cycles per pixel" in found.suggestion.sentences["found"]
     if found.suggestion.loss is not None:
         _validated(found.suggestion)
+
+
+@pytest.mark.parametrize("process", [VP, EDM, partial(Flow, data_at=0), partial(Flow, data_at=1)])
+def test_every_process_and_prediction_is_read_rightly(fields, wiener, process):
+    """The ideal filter behind each form of the network's output: its error is P r²/(P + r²), the closed form's."""
+    data = DiagnosisData(fields.dataset, Reading(), 32, 0, "fields")
+    settings = DiagnosisSettings(count=32, gradients=0, ratios=[0.1, 2.0], replicates=20)
+    for prediction in get_args(Prediction):
+        noised = process(prediction=prediction)
+        spectrum = diagnose(
+            subject(partial(ideal_output, noised, wiener), process=noised), data, settings
+        ).model.spectrum
+        own = measure_wiener(torch.stack([data.dataset[i] for i in data.indices()])).psd
+        bands = PixelBands((32, 32))
+        for ratio, left in zip(spectrum.ratios, spectrum.relative, strict=True):
+            gain = wiener.gain(ratio)
+            expected = bands.sums((1 - gain).square() * own + (gain * ratio).square())[0] / bands.sums(own)[0]
+            assert left[4:].tolist() == pytest.approx(expected[4:].tolist(), rel=0.15), prediction
+
+
+def ideal_output(process, wiener, x, t):
+    """What a network of this process says that knows the ideal filter: a x̂0 + b ε̂."""
+    levels = noise_levels(process, [0.1, 2.0])
+    level = min(levels, key=lambda one: abs(float(process.model_time(one.t())) - float(t[0])))
+    time = level.t()
+    noisy = x / process.scale_input(torch.ones_like(x), time)
+    alpha, sigma = (float(part) for part in process.level(time.double()))
+    estimate = idct(wiener.estimate(dct(noisy / alpha), sigma / alpha))
+    return process.target(estimate, (noisy - alpha * estimate) / sigma, time)
 
 
 def test_another_model_is_measured_on_the_same_noise(fields, wiener, faultless):
@@ -166,9 +194,9 @@ def test_two_models_share_their_levels():
 
 def test_losses_that_do_not_fit_are_left_out():
     asked = subject(torch.nn.Identity())
-    assert list(described_losses(asked, SETTINGS, (4, 4))) == ["amplitude", "amplitude_phase", "wavelet"]
-    assert list(described_losses(asked, SETTINGS, (2, 2))) == ["amplitude", "amplitude_phase"]
-    framed = described_losses(replace(asked, kind="signals"), SETTINGS, (1500,))["stft"]
+    assert list(described_losses(asked, SETTINGS.losses, (4, 4))) == ["amplitude", "amplitude_phase", "wavelet"]
+    assert list(described_losses(asked, SETTINGS.losses, (2, 2))) == ["amplitude", "amplitude_phase"]
+    framed = described_losses(replace(asked, kind="signals"), SETTINGS.losses, (1500,))["stft"]
     assert framed["frame_lengths"] == [512, 1024]
 
 
@@ -183,8 +211,13 @@ def test_visits_are_how_training_draws_its_times():
     # ln sigma is normal, mean -1.2 and deviation 1.2: half of it lies below e^-1.2.
     middle = 2.718281828**-1.2
     low, high = visits(EDM(), [middle / 4, middle * 4])
-    assert low == pytest.approx(0.5, abs=0.01)
-    assert low + high == pytest.approx(1)
+    normal = NormalDist(sigma=1.2)
+    assert [low, high] == pytest.approx([0.5 - normal.cdf(-math.log(16))] * 2, abs=0.01)
+    # Levels that training hardly reaches are not given what lies far from them.
+    assert visits(EDM(), [20.0]) == pytest.approx(
+        [normal.cdf(math.log(20 * 2**0.5) + 1.2) - normal.cdf(math.log(20 / 2**0.5) + 1.2)], abs=1e-3
+    )
+    assert sum(visits(EDM(), [20.0, 40.0])) < 0.001
 
 
 def test_a_class_conditional_network_is_asked_without_classes(tmp_path):
@@ -264,6 +297,25 @@ def test_images_for_a_model_of_latents_are_refused(labelled):
         given_data(model, labelled, 8)
 
 
+def test_latents_of_another_autoencoder_are_refused_and_of_other_samples_rescaled(monkeypatch, tmp_path):
+    (tmp_path / "latents.json").write_text("{}")
+    space = LatentSpace("a", (1.0,), (2.0,))
+    settings = LatentsData(name="latents", path=tmp_path, shape=(4, 8, 8))
+    model = replace(subject(lambda x, t: x, shape=(4, 8, 8)), kind="latents", space=space, data=settings)
+    for autoencoder in ("a", "b"):
+        header = {"autoencoder": {"sha256": autoencoder}, "shift": [0.5], "scale": [4.0]}
+        shards = SimpleNamespace(header=header, shape=(4, 8, 8), path=tmp_path, shift=(0.5,), scale=(4.0,))
+        if autoencoder == "a":
+            _put_into_space(model, shards)
+            assert (shards.shift, shards.scale) == (space.shift, space.scale)
+            continue
+        monkeypatch.setattr("passband.training.diagnosis_data.LatentShards", lambda _, found=shards: found)
+        with pytest.raises(ValueError, match="another autoencoder's than those that 'model' was trained on"):
+            given_data(model, tmp_path, 8)
+    with pytest.raises(ValueError, match="holds encoded latents, and 'model' is asked about images"):
+        given_data(subject(lambda x, t: x), tmp_path, 8)
+
+
 def test_too_few_samples_are_refused(tmp_path):
     save_image(torch.rand(3, 20, 40), tmp_path / "one.png")
     with pytest.raises(ValueError, match=r"at least 8 samples to tell a fault from chance, and .* has 2 to give"):
@@ -279,10 +331,41 @@ def test_what_is_no_model_is_named(tmp_path):
         open_subject(tmp_path / "pipeline", weights="last")
 
 
+def test_a_part_of_a_run_or_a_pipeline_is_not_taken_for_the_whole(finished, tmp_path):
+    checkpoint = finished / "checkpoints" / "step-00000006"
+    for part in (checkpoint, checkpoint / "ema"):
+        with pytest.raises(RecipeError, match=r"is a part of the run in .*give the run's folder"):
+            open_subject(part)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(RecipeError, match="nothing says which process it was trained with"):
+        open_subject(tmp_path)
+
+
+def test_two_checkpoints_of_one_run_are_told_apart(finished):
+    names = [one.name for one in told_apart(open_subject(finished, step=4), open_subject(finished))]
+    assert names == ["run (step 4)", "run (step 6)"]
+
+
 def test_levels_beyond_the_process_are_named(fields):
     model = subject(lambda x, t: x, process=VP())
     with pytest.raises(ValueError, match=r"lie between 0.01 and 157, got 200"):
         diagnose(model, fields, DiagnosisSettings(count=8, gradients=0, ratios=[1.0, 200.0]))
+
+
+def test_models_of_other_latents_or_audio_are_not_compared(fields, wiener):
+    model = subject(partial(ideal, wiener))
+    other = replace(model, space=LatentSpace("b", (0.0,), (1.0,)))
+    with pytest.raises(ValueError, match="of other autoencoders, or on other scales"):
+        diagnose(replace(model, space=LatentSpace("a", (0.0,), (1.0,))), fields, SETTINGS, against=other)
+    slow, fast = (replace(model, mel=MelSpectrogram(rate, n_fft=64, hop_length=16, n_mels=4)) for rate in (8000, 16000))
+    with pytest.raises(ValueError, match=r"\(8000, 64, 16\) for 'model' and \(16000, 64, 16\)"):
+        diagnose(slow, fields, SETTINGS, against=fast)
+
+
+def test_a_loss_that_does_not_fit_is_told_before_the_network_is_asked(fields):
+    settings = replace(SETTINGS, losses={"stft": "stft"})
+    with pytest.raises(ValueError, match=r"the loss 'stft' does not take samples \[1, 32, 32\]: .*choose another"):
+        diagnose(subject(lambda x, t: 1 / 0), fields, settings)
 
 
 def test_models_of_other_samples_are_not_compared(fields, wiener):

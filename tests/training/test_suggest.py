@@ -8,6 +8,8 @@ import yaml
 
 from passband.data import power_law_fields
 from passband.metrics import DenoiserMeasure, GradientShare, measure_power_law, measure_wiener
+from passband.training.diagnosis_gradients import AUDIO_LOSSES
+from passband.training.diagnosis_gradients import LOSSES as IMAGE_LOSSES
 from passband.training.sections import ContourFrontSettings, RegularizerSettings
 from passband.training.suggest import suggest
 from passband.transforms import dct, idct
@@ -88,6 +90,17 @@ def test_amplitudes_do_not_mend_positions(faultless, law):
     found = suggest(wrong, law, losses=LOSSES, visits=EVEN)
     assert found.loss == "wavelet"
     assert "amplitudes alone is left out" in found.sentences["loss"]
+    alone = suggest(wrong, law, losses={"amplitude": "amplitude"}, visits=EVEN)
+    assert (alone.loss, alone.recipe) == (None, "")
+    assert "those that were tried look at amplitudes alone" in alone.sentences["loss"]
+
+
+def test_a_loss_of_phases_is_not_blind(faultless, law):
+    wrong = pulling(called(faultless, "under", [(0, 8)]), base=((1, 1, 1), 3), stft=((5, 5, 5), 8))
+    framed = {"name": "stft", "frame_lengths": [512]}
+    assert suggest(wrong, law, losses={"stft": framed}, visits=EVEN, kind="signals").loss is None
+    phases = framed | {"kind": "amplitude_phase"}
+    assert suggest(wrong, law, losses={"stft": phases}, visits=EVEN, kind="signals").loss == "stft"
 
 
 def test_a_base_loss_that_looks_there_needs_no_help(faultless, law):
@@ -149,6 +162,85 @@ def test_errors_where_training_does_not_look_are_not_a_terms_to_mend(faultless, 
     assert "training spends 0.5 % of its steps" in few.sentences["loss"]
 
 
+@pytest.mark.parametrize("rare", [0.0, 0.004])
+def test_levels_that_training_hardly_draws_take_no_part_in_the_weight(faultless, law, rare):
+    wrong = called(faultless, "smooth", [(1, 8), (2, 8)])
+    wrong = pulling(wrong, base=((1, 1, 1), 3), amplitude=((10, 10, 1e6), 8))
+    found = suggest(wrong, law, losses={"amplitude": "amplitude"}, visits=(0.5, 0.5 - rare, rare))
+    assert found.weight == pytest.approx(0.3 / 10)
+    assert " at 2)" not in found.sentences["weight"]
+
+
+@pytest.mark.parametrize(
+    ("base", "term"), [((1, 0, 1), (10, 10, 10)), ((1, 1, 1), (10, 0, 10)), ((1, 1, 0), (10, 20, 10))]
+)
+def test_levels_without_a_gradient_take_no_part(faultless, law, base, term):
+    wrong = pulling(called(faultless, "smooth", [(0, 8), (1, 8)]), base=(base, 3), amplitude=(term, 8))
+    found = suggest(wrong, law, losses={"amplitude": "amplitude"}, visits=EVEN)
+    assert found.weight == pytest.approx(0.3 / (200**0.5 if term[1] == 20 else 10), rel=0.05)
+    assert not {"nan", "inf"} & set(" ".join(found.sentences.values()).replace(",", " ").split())
+    if base[2] == 0:
+        assert (
+            found.sentences["gate"] == "No gate: beyond noise ratio 0.5 the term pulls at nothing that training draws."
+        )
+
+
+@pytest.mark.parametrize("norm", [(10, 0, 10), (10, float("nan"), 10), (10, float("inf"), 10)])
+def test_a_gradient_that_is_none_is_said_to_be(faultless, law, norm):
+    wrong = pulling(called(faultless, "smooth", [(1, 8)]), base=((1, 1, 1), 3), amplitude=(norm, 8))
+    found = suggest(wrong, law, losses={"amplitude": "amplitude"}, visits=EVEN)
+    assert (found.loss, found.weight, found.recipe) == (None, None, "")
+    assert "the gradients vanish or are not finite" in found.sentences["loss"]
+
+
+def test_no_loss_that_does_not_look_there_either(faultless, law):
+    wrong = pulling(called(faultless, "smooth", [(1, 8)]), base=((1, 1, 1), 3), amplitude=((1, 1, 1), 4))
+    assert suggest(wrong, law, losses={"amplitude": "amplitude"}, visits=EVEN).loss is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "times"),
+    [
+        ([(0, 8), (2, 8)], "1.1"),  # 0.0047 · sqrt((10² + 10² + 400²) / 3)
+        ([(0, 8), (1, 8)], "0.2"),  # 0.03 · sqrt((10² + 10²) / 3): the gate takes the last level out
+    ],
+)
+def test_the_whole_trainings_share_is_the_root_mean_square(faultless, law, cells, times):
+    wrong = pulling(called(faultless, "smooth", cells), base=((1, 1, 1), 3), amplitude=((10, 10, 400), 8))
+    said = suggest(wrong, law, losses={"amplitude": "amplitude"}, visits=EVEN).sentences["weight"]
+    assert f"and {times} times in root mean square over a whole training" in said
+
+
+def test_a_term_that_it_was_trained_with_is_replaced(faultless, law):
+    wrong = called(faultless, "smooth", [(1, 8)])
+    plain = pulling(wrong, base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8))
+    assert "take its place" not in suggest(plain, law, losses=LOSSES, visits=EVEN).sentences["next"]
+    trained = pulling(wrong, base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8), **{"trained with": ((1, 1, 1), 8)})
+    assert "these lines take its place" in suggest(trained, law, losses=LOSSES, visits=EVEN).sentences["next"]
+
+
+STFT = {"name": "stft", "kind": "amplitude", "frame_lengths": [512]}
+
+
+@pytest.mark.parametrize("described", [*IMAGE_LOSSES.values(), *AUDIO_LOSSES.values(), STFT, [STFT, {"name": "pixel"}]])
+def test_recipes_take_every_loss(faultless, law, described):
+    wrong = pulling(called(faultless, "smooth", [(1, 8)]), base=((1, 1, 1), 3), it=((1, 1, 1), 8))
+    found = settings(suggest(wrong, law, losses={"it": described}, visits=EVEN))
+    terms = described if isinstance(described, list) else [described]
+    assert [term.name for term in found.losses] == [term if isinstance(term, str) else term["name"] for term in terms]
+
+
+def test_signals_have_no_pixels_and_no_front(faultless, law):
+    wrong = pulling(called(faultless, "rough", [(2, 8), (2, 0)]), base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8))
+    assert suggest(wrong, law, losses=LOSSES, visits=EVEN).front is not None
+    for one_axis, kind in ((replace(wrong, size=(1024,)), None), (wrong, "signals")):
+        found = suggest(one_axis, law, losses=LOSSES, visits=EVEN, kind=kind)
+        assert found.front is None
+        assert "front" not in found.sentences
+        assert "cycles per sample" in found.sentences["found"]
+        assert "brightness" not in found.sentences["found"]
+
+
 def test_a_front_where_the_model_invents_what_noise_hides(faultless, law):
     drowned = faultless.wiener[2] > 0.9
     assert bool(drowned[8])
@@ -165,6 +257,16 @@ def test_a_front_where_the_model_invents_what_noise_hides(faultless, law):
     assert none.sentences["front"] == "No front can be given: there is no power."
 
 
+def test_an_estimate_of_nothing_invents_nothing(faultless, law):
+    """Where noise hides the data, an estimate of zero has more error than the filter's, and adds none of its own."""
+    wrong = pulling(called(faultless, "under", [(2, 8)]), base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8))
+    for relative, is_there in ((1.0, False), (1.05, True)):
+        error = faultless.relative.clone()
+        error[2, 8] = relative
+        found = suggest(replace(wrong, relative=error), law, losses=LOSSES, visits=EVEN)
+        assert (found.front is not None) == is_there
+
+
 def test_no_front_for_what_a_low_pass_lets_through(faultless, law):
     """The mean passes every front, and so does a band above which there is something to see."""
     wrong = pulling(called(faultless, "rough", [(2, 0), (2, 7)]), base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8))
@@ -174,7 +276,7 @@ def test_no_front_for_what_a_low_pass_lets_through(faultless, law):
     wiener[2, 8] = 0.2
     found = suggest(replace(wrong, wiener=wiener), law, losses=LOSSES, visits=EVEN)
     assert found.front is None
-    assert "not wrong where noise hides the data at a frequency and at all above it" in found.sentences["front"]
+    assert "invents nothing where noise hides the data at a frequency and at all above it" in found.sentences["front"]
 
 
 def test_no_front_where_there_is_something_to_see(faultless, law):

@@ -180,6 +180,7 @@ def _print(found: Diagnosis) -> None:
 
 
 _NOISE_WIDTH = 5
+_WIDE = 9.95  # dB from which on digits after the point are left out
 
 
 def _table(result: DenoiserSpectrum, title: str, width: int) -> Table:
@@ -193,7 +194,8 @@ def _table(result: DenoiserSpectrum, title: str, width: int) -> Table:
         for i, label in enumerate(labels)
     ]
     left_out = _too_many([max(map(len, column)) for column in columns], width - _NOISE_WIDTH)
-    caption = f"The page also has the {left_out} bands of lowest frequency." if left_out else None
+    bands = "band" if left_out == 1 else f"{left_out} bands"
+    caption = f"The page also has the {bands} of lowest frequency." if left_out else None
     table = Table(box=None, padding=(0, 0), title=title, title_style="", title_justify="left", caption=caption)
     table.caption_style, table.caption_justify = "", "left"
     table.add_column("noise", justify="right", no_wrap=True, min_width=_NOISE_WIDTH)
@@ -213,5 +215,5 @@ def _cell(result: DenoiserSpectrum, row: int, column: int) -> str:
     marks = (("*", result.under), ("-", result.smooth), ("+", result.rough))
     called = "".join(mark for mark, cells in marks if bool(cells[row, column]))
     value = float(result.excess.difference[row, column])
-    number = "" if math.isnan(value) else f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}"
-    return f" {number}{called}"
+    number = "" if math.isnan(value) else f"{value:.0f}" if abs(value) >= _WIDE else f"{value:.1f}"
+    return f" {'0.0' if number == '-0.0' else number}{called}"

@@ -2,8 +2,6 @@ r"""What a denoiser leaves per noise level and frequency band, beside a Wiener f
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -11,117 +9,28 @@ from torch import Tensor
 
 from passband._checks import check_batch, check_floating, check_integer, check_number, check_same_shape
 from passband.metrics.bootstrap import BootstrapMeans
-from passband.metrics.contrast import Contrast, Family, decide
+from passband.metrics.denoiser_families import (
+    KINDS,
+    LEAST_DECIBELS,
+    Sums,
+    calibration_family,
+    decide_decibels,
+    excess_family,
+    split_sums,
+)
+from passband.metrics.denoiser_result import DenoiserSpectrum, GradientShare
 from passband.metrics.noise_levels import level_name
 from passband.metrics.pixel_bands import PixelBands
 from passband.metrics.wiener import WienerFilter
 from passband.transforms import dct
 
-#: Differences below this are not called, dB; nor is an error that exceeds the filter's by less than this share of the
-#: data's power in the band, which nobody would see.
-LEAST_DECIBELS = 0.1
+#: An error that exceeds the filter's by less than this share of the data's power in the band is not called: nobody
+#: would see it.
 LEAST_SHARE = 1e-3
-#: The power of an estimate is judged where it is at least this share of the data's: below, there is next to none.
-LEAST_ESTIMATE = 0.01
-#: The least that an estimate is taken to share with the data, of its own power: one that is all invented has 20 dB.
-LEAST_COMMON = 0.01
 #: Of the largest power of a coefficient; bands below are empty: they hold what rounding leaves.
 _NO_POWER = 1e-10
 #: Of the data's mean power per coefficient: what empty bands are taken to hold, so that what a model adds there shows.
 _FLOOR = 0.1
-
-EXCESS, CALIBRATION, AGAINST = "excess over Wiener", "power of the estimate", "error against"
-_AXES = ("noise ratio", "band")
-_KINDS = 5  # of sums per level: error, the filter's, power, power in common, and the control
-
-
-@dataclass(frozen=True)
-class GradientShare:
-    """Where a loss pulls: its gradient with respect to the network's output, by noise level and band.
-
-    Attributes:
-        name: of the loss; `base` for the loss that is trained without a spectral term.
-        share: share of the squared gradient in each band, rows sum to 1, (levels, bands); NaN where there is none.
-        norm: root mean square over samples of the gradient's norm, for the weight 1 and without a gate, (levels,).
-
-    """
-
-    name: str
-    share: Tensor
-    norm: Tensor
-
-
-@dataclass(frozen=True)
-class DenoiserSpectrum:
-    """What [`DenoiserMeasure`][passband.metrics.DenoiserMeasure] computes.
-
-    Tensors are float64 on the CPU: rows are noise levels, rising, columns are bands, the mean and the lowest
-    frequencies first. In bands where the data have no power, errors are taken against a tenth of their mean power per
-    coefficient, which is added to the network's error and to the filter's.
-
-    Attributes:
-        ratios: noise ratio sigma / alpha of each level.
-        times: the same in the process's own time.
-        bands: (low, high) of each band in cycles per pixel; (0, 0) is the mean, the one beyond 0.5 holds the corners.
-        size: spatial shape of the samples.
-        channels: of a sample.
-        count: number of samples.
-        power: the data's mean power per coefficient, (bands,).
-        relative: error of the clean estimate over the data's power; 1 for an estimate of zero.
-        wiener: the same of the Wiener filter on the same noisy samples.
-        held: power of the estimate over the data's.
-        excess: error over the Wiener filter's, dB: above 0, a linear filter would do better.
-        calibration: 10·log10(E|X̂|² / E[X̂·X]), dB: 0 for the best estimate (of whatever data), negative for one that
-            is too smooth, positive for one with power that is not the data's, at most 20. NaN where the estimate holds
-            next to nothing.
-        under: cells where the model does worse than the Wiener filter, (levels, bands).
-        smooth: cells whose estimate has too little power.
-        rough: cells whose estimate has too much.
-        floor: what was added to the power and the errors of empty bands, (bands,); 0 in others.
-        gradients: what each loss pulls at, by its name; `base` first.
-        means: the measured means with their bootstrap, from which two models are compared.
-
-    """
-
-    ratios: tuple[float, ...]
-    times: tuple[float, ...]
-    bands: tuple[tuple[float, float], ...]
-    size: tuple[int, ...]
-    channels: int
-    count: int
-    power: Tensor
-    relative: Tensor
-    wiener: Tensor
-    held: Tensor
-    excess: Contrast
-    calibration: Contrast
-    under: Tensor
-    smooth: Tensor
-    rough: Tensor
-    floor: Tensor
-    gradients: dict[str, GradientShare] = field(default_factory=dict)
-    means: BootstrapMeans | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def wrong(self) -> Tensor:
-        """Cells where anything is called, (levels, bands)."""
-        return self.under | self.smooth | self.rough
-
-    @property
-    def same(self) -> bool:
-        """Whether nothing is called."""
-        return not bool(self.wrong.any())
-
-
-class _Sums(NamedTuple):
-    """Mean sums per band: power (..., bands), the others (..., levels, bands)."""
-
-    power: Tensor
-    error: Tensor
-    wiener: Tensor
-    estimate: Tensor
-    common: Tensor
-    control: Tensor  # what the noise does to the surplus of the filter's estimate over what it shares; 0 on average
 
 
 class DenoiserMeasure:
@@ -291,8 +200,11 @@ class DenoiserMeasure:
         if self.means.count == 0:
             raise ValueError("there are no samples yet: call update(clean, noise, estimates, keys) first")
         sums, drawn = self._split(self.means.mean), self._split(self.means.replicate_means)
-        families = [self._excess(sums, drawn), self._calibration(sums, drawn)]
-        excess, calibration = decide(families, groups=self.means.effective_groups).contrasts.values()
+        families = [
+            excess_family(sums, drawn, self._labels(), self._least_excess),
+            calibration_family(sums, drawn, self._labels(), self._floor > 0),
+        ]
+        excess, calibration = decide_decibels(families, self.means.effective_groups)
         relative, wiener = excess.value, excess.reference
         return DenoiserSpectrum(
             ratios=self.ratios,
@@ -318,7 +230,7 @@ class DenoiserMeasure:
     def _level(
         self, clean: Tensor, clean_dct: Tensor, noise_dct: Tensor, estimate: Tensor, ratio: float
     ) -> list[Tensor]:
-        """What one level adds to the vectors of the samples, see `_Sums`."""
+        """What one level adds to the vectors of the samples, see `Sums`."""
         held, gain = dct(estimate), self.wiener.gain(ratio).to(clean_dct)
         # Sums over channels are the same in the basis in which they are uncorrelated.
         x, n = self.wiener.rotated(clean_dct), ratio * self.wiener.rotated(noise_dct)
@@ -338,12 +250,12 @@ class DenoiserMeasure:
             if bad:
                 raise ValueError(
                     f"the network's estimates must be finite, and {len(bad)} of this batch are not at noise ratio "
-                    f"{self.ratios[i // _KINDS]:.3g}, the first that of {keys[bad[0]]}: it was loaded in too low a "
+                    f"{self.ratios[i // KINDS]:.3g}, the first that of {keys[bad[0]]}: it was loaded in too low a "
                     "precision, or its training has diverged"
                 )
 
-    def _split(self, means: Float64[Tensor, "*lead values"]) -> _Sums:
-        return _split(means, len(self.ratios), len(self.bands), self._floor)
+    def _split(self, means: Float64[Tensor, "*lead values"]) -> Sums:
+        return split_sums(means, len(self.ratios), self._floor)
 
     @property
     def _floor(self) -> Tensor:
@@ -356,11 +268,6 @@ class DenoiserMeasure:
     def _labels(self) -> tuple[tuple[str, ...], ...]:
         return tuple(level_name(ratio) for ratio in self.ratios), self.bands.labels()
 
-    def _excess(self, sums: _Sums, drawn: _Sums) -> Family:
-        difference, replicates = (_decibels(x.error, x.wiener) for x in (sums, drawn))
-        reference, value = sums.wiener / sums.power, sums.error / sums.power
-        return Family(EXCESS, "dB", _AXES, self._labels(), reference, value, difference, replicates, self._least_excess)
-
     @property
     def _least_excess(self) -> float:
         """The smallest excess worth calling, dB.
@@ -370,106 +277,7 @@ class DenoiserMeasure:
         """
         return LEAST_DECIBELS + 10 * math.log10(1 + 0.5 / self.means.effective_groups)
 
-    def _calibration(self, sums: _Sums, drawn: _Sums) -> Family:
-        linear = 1 - sums.wiener / sums.power  # what the Wiener filter's estimate holds
-        hardly = torch.maximum(sums.estimate / sums.power, linear) < LEAST_ESTIMATE
-        unclear = hardly | (self._floor > 0)
-        common = _controlled(sums, drawn)
-        difference, replicates = (
-            _decibels(x.estimate, torch.maximum(shared, LEAST_COMMON * x.estimate)).masked_fill(unclear, torch.nan)
-            for x, shared in zip((sums, drawn), common, strict=True)
-        )
-        reference, value = common[0] / sums.power, sums.estimate / sums.power
-        return Family(
-            CALIBRATION, "dB", _AXES, self._labels(), reference, value, difference, replicates, LEAST_DECIBELS
-        )
-
     def _gradient(self, name: str) -> GradientShare:
         sums, counts = self._gradients[name]
         total = sums.sum(1)
         return GradientShare(name, sums / total[:, None], (total / counts).sqrt())
-
-
-def compare_denoisers(first: DenoiserSpectrum, second: DenoiserSpectrum) -> Contrast:
-    """The error of a second model against a first one's, dB per noise level and band, on the same noisy samples.
-
-    Both were measured with the same samples, noise and levels, so the difference is paired: what both find hard takes
-    no part in its error.
-
-    Args:
-        first: the reference, such as a model before it was trained with a spectral term.
-        second: the model that is compared to it.
-
-    Returns:
-        Contrast with axes (noise ratio, band); negative where the second errs less.
-
-    Raises:
-        ValueError: if they were measured on other samples, levels or noise.
-
-    """
-    if first.means is None or second.means is None:
-        raise ValueError("both must come from DenoiserMeasure.compute, with the means they were computed from")
-    if (first.bands, first.size, first.channels) != (second.bands, second.size, second.channels):
-        raise ValueError(
-            f"both models must take samples of one shape, got {(first.channels, *first.size)} and "
-            f"{(second.channels, *second.size)}"
-        )
-    ratios = torch.tensor(first.ratios), torch.tensor(second.ratios)
-    if len(first.ratios) != len(second.ratios) or not torch.allclose(*ratios, rtol=1e-3):
-        raise ValueError(f"both must be measured at the same noise ratios, got {first.ratios} and {second.ratios}")
-    states = first.means.state_dict(), second.means.state_dict()
-    if states[0]["weights"].shape != states[1]["weights"].shape or not torch.equal(
-        states[0]["weights"], states[1]["weights"]
-    ):
-        raise ValueError("both must be measured on the same samples, with the same names and bootstrap seed")
-    if not torch.allclose(first.power, second.power, rtol=1e-4):
-        raise ValueError("both must be measured on the same samples, and their power differs")
-    shape = len(first.ratios), len(first.bands)
-    pairs = zip(_drawn(first.means), _drawn(second.means), strict=True)
-    errors = [[_split(drawn, *shape, first.floor).error for drawn in pair] for pair in pairs]
-    difference, replicates = (_decibels(after, before) for before, after in errors)
-    family = Family(
-        AGAINST,
-        "dB",
-        _AXES,
-        first.excess.labels,
-        first.relative,
-        second.relative,
-        difference,
-        replicates,
-        LEAST_DECIBELS,
-    )
-    return decide([family], groups=first.means.effective_groups).contrasts[AGAINST]
-
-
-def without_means(result: DenoiserSpectrum) -> DenoiserSpectrum:
-    """The same without the bootstrap's sums, for what keeps many results."""
-    return replace(result, means=None)
-
-
-def _drawn(means: BootstrapMeans) -> tuple[Tensor, Tensor]:
-    """The means over all samples, and those of the bootstrap's replicates."""
-    return means.mean, means.replicate_means
-
-
-def _split(means: Float64[Tensor, "*lead values"], levels: int, bands: int, floor: Tensor) -> _Sums:
-    power = means[..., :bands] + floor
-    error, wiener, *others = torch.unflatten(means[..., bands:], -1, (levels, _KINDS, bands)).unbind(-2)
-    return _Sums(power, error + floor, wiener + floor, *others)
-
-
-def _controlled(sums: _Sums, drawn: _Sums) -> tuple[Tensor, Tensor]:
-    """What the estimates share with the data, and its replicates, less the work of chance that can be told.
-
-    The control variate is what the noise adds to the filter's own surplus, of which the mean is known to be 0.
-    """
-    surplus, control = (drawn.estimate - drawn.common).nan_to_num(0), drawn.control.nan_to_num(0)
-    spread = control - control.mean(0)
-    beta = ((surplus - surplus.mean(0)) * spread).sum(0) / spread.square().sum(0).clamp_min(1e-300)
-    return sums.common + beta * sums.control, drawn.common + beta * drawn.control
-
-
-def _decibels(value: Tensor, reference: Tensor) -> Tensor:
-    """10·log10 of the ratio; NaN where either is not above 0."""
-    ratio = value / reference
-    return torch.where((value > 0) & (reference > 0), 10 * ratio.log10(), torch.nan)

@@ -14,7 +14,10 @@ from passband._checks import check_batch, check_integer
 from passband._numerics import no_autocast
 from passband._seeds import seed_for
 from passband.forcing import Attachment
-from passband.metrics.denoiser_spectrum import LEAST_COMMON, DenoiserMeasure, DenoiserSpectrum
+from passband.metrics.contrast import Contrast
+from passband.metrics.denoiser_families import calibrated
+from passband.metrics.denoiser_result import DenoiserSpectrum
+from passband.metrics.denoiser_spectrum import DenoiserMeasure
 from passband.metrics.noise_levels import level_name, noise_levels, noise_range
 from passband.metrics.pixel_bands import PixelBands
 from passband.metrics.wiener import WienerFilter, measure_wiener
@@ -43,7 +46,8 @@ class SpectrumMonitor:
 
     Args:
         process: the process that the network is trained with.
-        clean: a few samples (16, say), (batch, channels, \*spatial), on the network's device.
+        clean: a few samples (16, say), (batch, channels, \*spatial). They follow a network that is a module to its
+            device; for any other callable they lie where it takes them.
         every: steps between measurements.
         ratios: sigma / alpha of the noise levels; default: 0.03, 0.1, 0.3 and 1, as far as the process reaches them.
         conditioning: further keyword arguments of the network, for these samples.
@@ -127,6 +131,7 @@ class SpectrumMonitor:
             ValueError: if the model's output does not fit the samples, or is not finite.
 
         """
+        self.to(_device_of(model, self._clean.device))
         ratios, times = [level.ratio for level in self._levels], [level.time for level in self._levels]
         measure = DenoiserMeasure(ratios, times, wiener=self._wiener)
         with _undisturbed(model, self._clean.device):
@@ -138,6 +143,12 @@ class SpectrumMonitor:
                     measure.update(self._clean[part], self._noise[part], estimates, keys)
         self.latest = measure.compute()
         return self.latest
+
+    def to(self, device: torch.device | str) -> "SpectrumMonitor":
+        """Move the samples, their noise and conditions to a device, and return self."""
+        self._clean, self._noise = self._clean.to(device), self._noise.to(device)
+        self._conditioning = {name: value.to(device) for name, value in self._conditioning.items()}
+        return self
 
     def _estimate(self, model: Callable[..., Any], part: slice, t: Tensor) -> Tensor:
         noisy = self.process.add_noise(self._clean[part], self._noise[part], t)
@@ -160,43 +171,49 @@ def spectrum_scalars(
         prefix: what stands before the names.
 
     """
-    excess, calibration = result.excess, result.calibration
-    held = calibration.difference.isfinite()
-    pooled = {
-        "excess": _pooled(result, result.relative, result.wiener, excess.difference.isfinite(), edges),
-        "calibration": _pooled(result, calibration.value, calibration.reference, held, edges, LEAST_COMMON),
-    }
+    pooled = {"excess": _pooled_excess(result, edges), "calibration": _pooled_calibration(result, edges)}
     names = [f"{low:.3g}-{high:.3g}" for low, high in pairwise(edges)]
     return {
         f"{prefix}/{kind}/noise-{level_name(ratio)}/{name}": value
         for kind, rows in pooled.items()
         for ratio, row in zip(result.ratios, rows.tolist(), strict=True)
         for name, value in zip(names, row, strict=True)
-        if value != _NOTHING
+        if math.isfinite(value)
     }
 
 
-#: In the place of decibels where a band holds nothing.
-_NOTHING = float("-inf")
+def _pooled_excess(result: DenoiserSpectrum, edges: Sequence[float]) -> Tensor:
+    return _decibels(*_pooled(result, edges, result.excess, result.relative, result.wiener))
 
 
-def _pooled(
-    result: DenoiserSpectrum,
-    value: Tensor,
-    reference: Tensor,
-    shown: Tensor,
-    edges: Sequence[float],
-    least: float = 0.0,
-) -> Tensor:
-    """10·log10 of the ratio of two shares of the data's power, each summed over the wide bands, (levels, bands).
+def _pooled_calibration(result: DenoiserSpectrum, edges: Sequence[float]) -> Tensor:
+    found = result.calibration
+    return _decibels(*calibrated(*_pooled(result, edges, found, found.value, found.reference, 1 - result.wiener)))
 
-    The reference is at least `least` times the value.
-    """
-    energy = result.power * PixelBands(result.size).counts
+
+def _pooled(result: DenoiserSpectrum, edges: Sequence[float], shown: Contrast, *shares: Tensor) -> list[Tensor]:
+    """Shares of the data's power, summed over the wide bands where there is a number, (levels, wide bands) each."""
+    energy = result.power * PixelBands(result.size).counts * result.channels + result.floor
     middle = torch.tensor([(low * high) ** 0.5 for low, high in result.bands])
     inside = torch.stack([(middle > low) & (middle < high) for low, high in pairwise(edges)], 1).double()
-    sums = [torch.where(shown, part * energy, 0) @ inside for part in (value, reference)]
-    return torch.where(sums[1] == 0, _NOTHING, 10 * (sums[0] / torch.maximum(sums[1], least * sums[0])).log10())
+    there = ~shown.difference.isnan()
+    return [torch.where(there, share * energy, 0) @ inside for share in shares]
+
+
+def _decibels(value: Tensor, reference: Tensor) -> Tensor:
+    """10·log10 of the ratio; not finite where a band holds nothing."""
+    return 10 * (value / reference).log10()
+
+
+def _device_of(model: object, default: torch.device) -> torch.device:
+    """Where a module's parameters lie; the default for any other callable."""
+    network = _network_of(model)
+    return default if network is None else next((one.device for one in network.parameters()), default)
+
+
+def _network_of(model: object) -> nn.Module | None:
+    network = model.model if isinstance(model, Attachment) else model
+    return network if isinstance(network, nn.Module) else None
 
 
 def _usual(process: Process) -> list[float]:
@@ -218,8 +235,8 @@ def _undisturbed(model: object, device: torch.device) -> Iterator[None]:
 
     Modules' own `eval` is not called: some fold weights together there, and unfolding rounds.
     """
-    network = model.model if isinstance(model, Attachment) else model
-    training = [part for part in network.modules() if part.training] if isinstance(network, nn.Module) else []
+    network = _network_of(model)
+    training = [] if network is None else [part for part in network.modules() if part.training]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
             for part in training:

@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from passband._checks import check_integer, check_number
@@ -16,41 +15,22 @@ from passband.metrics import (
     Contrast,
     DenoiserMeasure,
     DenoiserSpectrum,
-    PixelBands,
     PowerLawMeasure,
     PowerLawResult,
     WienerFilter,
     compare_denoisers,
 )
-from passband.metrics.noise_levels import noise_levels, noise_range, whole_times
-from passband.process import Process
-from passband.regularization import Description, SpectralLoss, as_loss
-from passband.sampling import SampleNoise, predict
+from passband.metrics.noise_levels import noise_levels
+from passband.regularization import Description, as_loss
+from passband.sampling import SampleNoise
 from passband.training.diagnosis_data import DiagnosisData
-from passband.training.sections import LossSettings
-from passband.training.subject import Subject
+from passband.training.diagnosis_gradients import Asked, check_losses, compared_losses, described_losses
+from passband.training.diagnosis_levels import common_ratios, default_ratios, visits
+from passband.training.subject import Subject, told_apart
 from passband.training.suggest import Suggestion, suggest
 
 #: Called with (what goes on, how far it is, of how many).
 OnProgress = Callable[[str, int, int], None]
-
-#: The losses whose gradients are looked at, of images or latents, and of audio (besides short-time frames that fit).
-LOSSES: dict[str, Description] = {
-    "amplitude": "amplitude",
-    "amplitude_phase": "amplitude_phase",
-    "wavelet": {"name": "wavelet", "wavelet": "haar", "levels": 2},
-}
-AUDIO_LOSSES: dict[str, Description] = {"amplitude": "amplitude", "amplitude_phase": "amplitude_phase"}
-_WAVELET_SIDE = 4  # the shortest that has two levels of Haar's
-_FRAME_LENGTHS = (512, 1024, 2048)
-#: Under this name stands the term that a network was trained with.
-TRAINED = "trained with"
-_BASE = "base"
-_LEAST_POWER = 1e-6  # of the strongest band's; noise levels are not chosen for bands below
-_DRAWN = 1 << 15
-_LEVELS = 14  # at most, of those that are chosen
-_SAME_RATIO = 5e-4  # two noise ratios that differ by less are one
-_NOISIEST = 64.0  # a sampler starts where there is nothing but noise, and keeps the mistakes that it makes there
 
 
 @dataclass(frozen=True)
@@ -186,22 +166,24 @@ def diagnose(
     settings = settings or DiagnosisSettings()
     if against is not None:
         _check_pair(subject, against)
-        if against.name == subject.name:
-            against = replace(against, name=f"{against.name} (2)")
+        subject, against = told_apart(subject, against)
     report, place = on_progress or _ignored, torch.device(device)
     processes = [subject.process, *([] if against is None else [against.process])]
     given = None if settings.ratios is None else common_ratios(processes, sorted(set(settings.ratios)))
     clean = _measured_clean(subject, data, settings, place, report)
     wiener = clean.moments.wiener()
+    for one in (subject, *([] if against is None else [against])):
+        check_losses(compared_losses(one, settings.losses, wiener.size), (wiener.channels, *wiener.size))
     ratios = given or common_ratios(processes, default_ratios(subject.process, wiener, *processes[1:]))
     first = _measured(subject, data, settings, wiener, ratios, place, report)
     law = clean.fitted()
     suggestion = suggest(
         first.spectrum,
         law,
-        losses=described_losses(subject, settings, wiener.size),
+        losses=described_losses(subject, settings.losses, wiener.size),
         visits=visits(subject.process, first.spectrum.ratios),
         prediction=subject.process.prediction,
+        kind=subject.kind,
     )
     notes = (*subject.notes, *data.notes)
     if against is None:
@@ -210,90 +192,6 @@ def diagnose(
     comparison = compare_denoisers(first.spectrum, second.spectrum)
     both = tuple(dict.fromkeys((*notes, *against.notes)))
     return Diagnosis(first, subject.kind, suggestion, law, second, comparison, both)
-
-
-def common_ratios(processes: Sequence[Process], ratios: Sequence[float]) -> tuple[float, ...]:
-    """The noise ratios nearest to some that all processes have.
-
-    Args:
-        processes: one, or two that are compared on the same noisy samples; a process may have whole times alone.
-        ratios: noise ratios that are asked for.
-
-    Raises:
-        ValueError: if a process does not reach one, or they have none in common.
-
-    """
-    found = tuple(ratios)
-    for process in sorted(processes, key=whole_times, reverse=True):  # whole times have the fewest to choose from
-        found = tuple(level.ratio for level in noise_levels(process, found))
-    for process in processes:
-        own = [level.ratio for level in noise_levels(process, found)]
-        if len(own) != len(found) or any(abs(a / b - 1) > _SAME_RATIO for a, b in zip(own, found, strict=True)):
-            raise ValueError(
-                "the two models' processes have no noise ratios in common: at whole times they are "
-                f"{', '.join(f'{ratio:.4g}' for ratio in own)} and {', '.join(f'{ratio:.4g}' for ratio in found)}; "
-                "choose levels that both have, or diagnose each by itself"
-            )
-    return found
-
-
-def default_ratios(process: Process, wiener: WienerFilter, *others: Process) -> tuple[float, ...]:
-    """Noise ratios an octave apart, from half of where noise reaches the weakest band to near where sampling starts.
-
-    Args:
-        process: the process, whose range they lie in.
-        wiener: the filter of the data, which knows their power.
-        others: processes of other models, in whose range they lie too.
-
-    """
-    bands = PixelBands(wiener.size)
-    power = bands.sums(wiener.psd.mean(0)) / bands.counts
-    held = power[power > _LEAST_POWER * power.max()]
-    if not len(held):
-        raise ValueError("the data have no power: every value of every sample is 0; choose other data")
-    ranges = [noise_range(one) for one in (process, *others)]
-    lowest, highest = max(low for low, _ in ranges), min(high for _, high in ranges)
-    first = math.floor(math.log2(float(held.min().sqrt()) / 2))
-    last = math.ceil(math.log2(max(float(held.max().sqrt()) * 2, _NOISIEST)))
-    octaves = [2.0**k for k in range(first, last + 1) if lowest <= 2.0**k <= highest]
-    step = -(-len(octaves) // _LEVELS)
-    chosen = octaves[::step]
-    return tuple(chosen) if chosen else (min(max(1.0, lowest), highest),)
-
-
-def visits(process: Process, ratios: Sequence[float]) -> list[float]:
-    """How often training looks at each noise level: the share of its times that lie nearest to it.
-
-    Args:
-        process: the process, which knows how times are drawn.
-        ratios: noise ratios of the levels.
-
-    """
-    times = process.sample_times(_DRAWN, generator=torch.Generator().manual_seed(0))
-    drawn = process.noise_ratio(times).double().clamp(1e-9, 1e9).log()
-    nearest = (drawn[:, None] - torch.tensor(ratios, dtype=torch.float64).log()).abs().argmin(1)
-    shares: list[float] = (torch.bincount(nearest, minlength=len(ratios)) / _DRAWN).tolist()
-    return shares
-
-
-def described_losses(subject: Subject, settings: DiagnosisSettings, size: Sequence[int]) -> dict[str, Description]:
-    """The losses whose gradients are compared, in plain values, by the names that they are shown under.
-
-    Args:
-        subject: the denoiser.
-        settings: which losses, if not those that fit.
-        size: spatial shape of the clean samples.
-
-    """
-    if settings.losses is not None:
-        return dict(settings.losses)
-    if subject.kind != "signals":
-        return {
-            name: described for name, described in LOSSES.items() if name != "wavelet" or min(size) >= _WAVELET_SIDE
-        }
-    fitting = [length for length in _FRAME_LENGTHS if length <= size[-1]]
-    framed = {"name": "stft", "kind": "amplitude", "frame_lengths": fitting}
-    return AUDIO_LOSSES | ({"stft": framed} if fitting else {})
 
 
 def _measured_clean(
@@ -325,7 +223,7 @@ def _measured(
     measure = DenoiserMeasure(
         reached, [level.time for level in levels], wiener=wiener, replicates=settings.replicates, seed=settings.seed
     )
-    losses = _losses(subject, settings, wiener.size)
+    losses = compared_losses(subject, settings.losses, wiener.size)
     what, done = f"asking {subject.name}", 0
     report(what, 0, data.count * len(levels))
     for batch, keys in data.batches(settings.batch_size, device):
@@ -335,7 +233,7 @@ def _measured(
         looked = max(0, min(len(clean), settings.gradients - int(batch.positions[0])))
         estimates = []
         for number, level in enumerate(levels):
-            asked = _Asked(subject.process, level.t(clean.device), clean, noise)
+            asked = Asked(subject.process, level.t(clean.device), clean, noise)
             pred = asked.predict(subject.model, given)
             estimates.append(asked.estimate(pred))
             for name, gradient in asked.first(looked).gradients(pred[:looked], subject.loss, losses).items():
@@ -346,63 +244,24 @@ def _measured(
     return Diagnosed(subject.name, measure.compute(), dict(subject.facts))
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """Clean samples noised at one time, and what a network makes of them."""
-
-    process: Process
-    t: Tensor
-    clean: Float[Tensor, "batch channels *spatial"]
-    noise: Float[Tensor, "batch channels *spatial"]
-
-    @property
-    def noisy(self) -> Tensor:
-        return self.process.add_noise(self.clean, self.noise, self.t)
-
-    def first(self, count: int) -> "_Asked":
-        return _Asked(self.process, self.t, self.clean[:count], self.noise[:count])
-
-    @torch.no_grad()
-    def predict(self, model: Callable[..., Any], given: Mapping[str, Any]) -> Tensor:
-        return predict(model, self.process, self.noisy, self.t, given).float()
-
-    def estimate(self, pred: Tensor) -> Tensor:
-        return self.process.clean_estimate(self.noisy, pred, self.t)
-
-    def gradients(self, pred: Tensor, base: LossSettings, losses: Mapping[str, SpectralLoss]) -> dict[str, Tensor]:
-        """Of each loss, for each sample by itself, with respect to the network's output."""
-        if not len(pred):
-            return {}
-        leaf = pred.detach().requires_grad_(True)
-        with torch.enable_grad():
-            estimate = self.estimate(leaf)
-            values = {_BASE: self._base(leaf, base)}
-            values |= {name: loss(estimate, self.clean) for name, loss in losses.items()}
-            return {
-                name: torch.autograd.grad(value.sum(), leaf, retain_graph=True)[0] for name, value in values.items()
-            }
-
-    def _base(self, pred: Tensor, settings: LossSettings) -> Tensor:
-        residual = pred - self.process.target(self.clean, self.noise, self.t)
-        if settings.space != "prediction":
-            residual = residual * self.process.loss_gain(self.t, settings.space).to(residual)
-        distances = residual.square() if settings.distance == "l2" else residual.abs()
-        return distances.flatten(1).mean(1)
-
-
-def _losses(subject: Subject, settings: DiagnosisSettings, size: Sequence[int]) -> dict[str, SpectralLoss]:
-    """The losses by their names; that which the network was trained with, too."""
-    found = {name: as_loss(described) for name, described in described_losses(subject, settings, size).items()}
-    if subject.regularizer is not None:
-        found[TRAINED] = as_loss([term.model_dump() for term in subject.regularizer.losses])
-    return found
-
-
 def _check_pair(first: Subject, second: Subject) -> None:
     if (first.shape, first.kind) != (second.shape, second.kind):
         raise ValueError(
             f"both models must denoise the same samples, got {first.name!r} for {first.kind} {list(first.shape)} and "
             f"{second.name!r} for {second.kind} {list(second.shape)}"
+        )
+    if first.space != second.space:
+        raise ValueError(
+            f"both models must denoise the same samples, and the latents of {first.name!r} and {second.name!r} are of "
+            "other autoencoders, or on other scales"
+        )
+    audio = [
+        None if one.mel is None else (one.mel.sample_rate, one.mel.n_fft, one.mel.hop_length) for one in (first, second)
+    ]
+    if audio[0] != audio[1]:
+        raise ValueError(
+            f"both models must denoise the same samples, got audio of (rate, n_fft, hop) {audio[0]} for "
+            f"{first.name!r} and {audio[1]} for {second.name!r}"
         )
 
 

@@ -13,10 +13,10 @@ from passband.data import AudioFolder, ImageFolder, ImageSamples, LatentShards, 
 from passband.training.batches import Batch, Reading, batches
 from passband.training.build import build_dataset
 from passband.training.config import RecipeError
+from passband.training.decode import LATENTS
 from passband.training.sections import AnyData, AudioData, CheckerboardData, LatentsData, PowerLawData
-from passband.training.subject import Subject
+from passband.training.subject import LatentSpace, Subject
 
-LATENTS = "latents.json"
 #: Samples, and files that they come from.
 LEAST = 8
 #: What keeps the seeds of drawn samples apart from those that were trained on.
@@ -89,6 +89,8 @@ def own_data(subject: Subject, count: int, seed: int = 0) -> DiagnosisData:
         raise RecipeError(f"{subject.name!r} has no recipe that names its data: give them as the second argument, DATA")
     settings, seen = _held_out(data, count)
     dataset = build_dataset(settings)
+    if isinstance(dataset, LatentShards):
+        _put_into_space(subject, dataset)
     notes = ("The samples are those that the network was trained on: nothing is held out of its data.",) if seen else ()
     posterior = isinstance(data, LatentsData) and data.posterior == "sample"
     source = str(getattr(data, "path", data.name))
@@ -120,7 +122,13 @@ def given_data(
         FileNotFoundError, ValueError: if they cannot be read, or are of another kind.
 
     """
-    if (path / LATENTS).is_file() or (subject.kind == "latents" and subject.data is not None):
+    of_latents = subject.kind == "latents" and subject.data is not None  # a pipeline encodes images itself
+    if (path / LATENTS).is_file() and not of_latents:
+        raise ValueError(
+            f"{str(path)!r} holds encoded latents, and {subject.name!r} is asked about "
+            f"{'audio' if subject.kind == 'signals' else 'images'}: give a folder of these"
+        )
+    if of_latents:
         return _given_latents(subject, path, count, seed)
     if subject.kind == "signals":
         return _limited(_audio(subject, path, count, strict), Reading(), count, seed, str(path), ())
@@ -144,7 +152,20 @@ def _given_latents(subject: Subject, path: Path, count: int, seed: int) -> Diagn
             f"{subject.name!r} takes samples {list(subject.shape)}, the latents in {str(path)!r} are "
             f"{list(shards.shape)}: give those that it was trained on"
         )
+    _put_into_space(subject, shards)
     return _limited(shards, Reading(posterior=False), count, seed, str(path), ())
+
+
+def _put_into_space(subject: Subject, shards: LatentShards) -> None:
+    """Standardise latents as those that the network was trained on: of other samples, the mean is another."""
+    if subject.space is None:
+        return
+    if LatentSpace.of(shards.header).autoencoder != subject.space.autoencoder:
+        raise ValueError(
+            f"the latents in {str(shards.path)!r} are another autoencoder's than those that {subject.name!r} was "
+            "trained on: encode the images with the one in its folder autoencoder, with `passband encode`"
+        )
+    shards.shift, shards.scale = subject.space.shift, subject.space.scale
 
 
 def _audio(subject: Subject, path: Path, count: int, strict: bool) -> AudioFolder:

@@ -1,10 +1,11 @@
 """A denoiser as it is diagnosed: its network behind one signature, its process, and what it was trained by."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from passband.sampling import Model
 from passband.training.batches import Batch
 from passband.training.conditioning import Conditioner, no_classes
 from passband.training.config import FinetuneRecipe, RecipeError
+from passband.training.decode import AUTOENCODER, LATENTS
 from passband.training.finetune.parts import latent
 from passband.training.restore import Restored, is_autoencoder, restore
 from passband.training.run_folder import RunFolder
@@ -23,6 +25,26 @@ from passband.transforms import MelSpectrogram
 
 #: The file of a diffusers pipeline, and where a run that trained one leaves it.
 _PIPELINE_INDEX, _PIPELINE = "model_index.json", "pipeline"
+
+
+class LatentSpace(NamedTuple):
+    """What latents have in common that one network can be asked about.
+
+    Attributes:
+        autoencoder: the hash of its weights.
+        shift: subtracted from each channel.
+        scale: by which each was then divided.
+
+    """
+
+    autoencoder: str
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> "LatentSpace":
+        """That of a latents.json."""
+        return cls(header["autoencoder"]["sha256"], tuple(header["shift"]), tuple(header["scale"]))
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,8 @@ class Subject:
         forcing: the Spectral Forcing that is attached, None without.
         data: what it was trained on, None where nobody says.
         mel: the spectrograms of its audio, None for others.
+        space: that of the encoded latents that it was trained on, None for others.
+        folder: where it lies, None for one that lies nowhere.
         facts: what the page shows of it.
         notes: what a reader must know.
 
@@ -61,6 +85,8 @@ class Subject:
     forcing: ForcingSettings | None = None
     data: AnyData | None = None
     mel: MelSpectrogram | None = None
+    space: LatentSpace | None = None
+    folder: Path | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -87,8 +113,34 @@ def open_subject(path: str | Path, *, step: int | None = None, weights: str = "e
             f"there is no folder {str(root)!r}: expected that of a run, of an imported network or of a diffusers "
             "pipeline"
         )
+    return replace(_opened(root, step, weights), folder=root.resolve())
+
+
+def told_apart(first: Subject, second: Subject) -> tuple[Subject, Subject]:
+    """Two subjects of different names: of the same name, with that of the folder above, or with the checkpoint's step.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from pathlib import Path
+        >>> from passband import EDM
+        >>> from passband.training.subject import Subject, told_apart
+        >>> one = Subject("run", lambda x, t: x, EDM(), (3, 8, 8), "images", lambda _: {}, lambda _: _, lambda _: None)
+        >>> [found.name for found in told_apart(*(replace(one, folder=Path(seed) / "run") for seed in ("s1", "s2")))]
+        ['s1/run', 's2/run']
+
+    """
+    if first.name != second.name:
+        return first, second
+    above = [one.name if one.folder is None else f"{one.folder.parent.name}/{one.name}" for one in (first, second)]
+    steps = [f"{one.name} ({one.facts.get('checkpoint', '')})" for one in (first, second)]
+    names = next((found for found in (above, steps) if found[0] != found[1]), [first.name, f"{first.name} (2)"])
+    return replace(first, name=names[0]), replace(second, name=names[1])
+
+
+def _opened(root: Path, step: int | None, weights: str) -> Subject:
     if (root / _PIPELINE_INDEX).is_file():
         return _of_pipeline(root, step, weights)
+    _check_folder(root)
     if (root / "recipe.yaml").is_file() and not (root / "process.json").is_file():
         recipe = RunFolder(root).recipe()
         if isinstance(recipe, FinetuneRecipe):
@@ -98,6 +150,24 @@ def open_subject(path: str | Path, *, step: int | None = None, weights: str = "e
                 f"{str(root)!r} trained an autoencoder, which denoises nothing: look at it with `passband inspect`"
             )
     return _of_restored(root, restore(root, step=step, weights=weights))
+
+
+def _check_folder(root: Path) -> None:
+    """Whether a folder is a part of what was meant."""
+    if any((root / name).is_file() for name in ("recipe.yaml", "process.json")):
+        return
+    for place in (root, root.parent):
+        run = place.parent.parent
+        if place.parent.name == "checkpoints" and (run / "recipe.yaml").is_file():
+            raise RecipeError(
+                f"{str(root)!r} is a part of the run in {str(run)!r}: give the run's folder, and the checkpoint by its "
+                "step (--checkpoint)"
+            )
+    if (root / "config.json").is_file():
+        raise RecipeError(
+            f"{str(root)!r} holds a network, and nothing says which process it was trained with: give the folder of "
+            f"its diffusers pipeline, which has a {_PIPELINE_INDEX}, or of what `passband import` wrote"
+        )
 
 
 def _of_restored(root: Path, found: Restored) -> Subject:
@@ -124,6 +194,7 @@ def _of_restored(root: Path, found: Restored) -> Subject:
         forcing=None if recipe is None else recipe.forcing,
         data=None if recipe is None else recipe.data,
         mel=found.mel,
+        space=None if found.decode is None else LatentSpace.of(json.loads((root / AUTOENCODER / LATENTS).read_text())),
         facts=facts,
     )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from passband._checks import import_extra
-from passband.metrics.denoiser_spectrum import DenoiserSpectrum
+from passband.metrics.denoiser_result import DenoiserSpectrum
 from passband.metrics.noise_levels import level_name
 from passband.metrics.pixel_bands import band_label
 from passband.reports.diagnosis.maps import band_axis

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from passband._checks import import_extra
 from passband.metrics.contrast import Contrast
-from passband.metrics.denoiser_spectrum import DenoiserSpectrum
+from passband.metrics.denoiser_result import DenoiserSpectrum
 from passband.metrics.noise_levels import level_name
 from passband.reports.diagnosis.words import band_kind, fraction_of, signed
 from passband.reports.figures import WIDTH, _style
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _LEAST, _MOST = 1.0, 10.0  # dB at which the colours end, at least and at most
 _KEY = "framed: more than chance      dashed: noise as strong as the data"
 _WIDE = 9.95  # dB from which on digits after the point are left out
-_LABELLED = 5  # octaves from the top that are always labelled
+_LABELLED = 4  # ends of octaves from the top that are always labelled: those of several columns
+_LEAST_HEIGHT = 2.7  # inches, that the words beside the colours take
 _HALF = 0.5  # error of the Wiener filter over the data's power where noise and data are equally strong
 
 
@@ -168,7 +169,7 @@ def band_axis(axes: "Axes", bands: Sequence[tuple[float, float]], step: str) -> 
 
 
 def _height(shown: Map) -> float:
-    return 1.15 + 0.36 * len(shown.ratios)
+    return max(1.15 + 0.36 * len(shown.ratios), _LEAST_HEIGHT)
 
 
 def _scale(values: NDArray[np.float64]) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from passband.metrics.contrast import Contrast
-from passband.metrics.denoiser_spectrum import DenoiserSpectrum
+from passband.metrics.denoiser_result import DenoiserSpectrum
 from passband.metrics.power_law import PowerLawResult
 from passband.reports.diagnosis.sections import Suggested
 

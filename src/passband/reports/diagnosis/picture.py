@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passband._checks import import_extra
-from passband.metrics.denoiser_spectrum import DenoiserSpectrum
+from passband.metrics.denoiser_result import DenoiserSpectrum
 from passband.reports.diagnosis.maps import calibration_map, excess_map, maps_figure
 from passband.reports.figures import to_png
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from passband.metrics.contrast import Contrast
-from passband.metrics.denoiser_spectrum import DenoiserSpectrum
+from passband.metrics.denoiser_result import DenoiserSpectrum
 from passband.metrics.power_law import PowerLawResult
 from passband.reports.compare import finite
 from passband.reports.diagnosis.gradients import gradient_sections
@@ -108,4 +108,13 @@ def diagnosis_report(
         ],
         command=command,
     )
+    _clear(folder, len(found), gradients="base" in result.gradients)
     return write_page(page, out / "index.html")
+
+
+def _clear(folder: Path, models: int, *, gradients: bool) -> None:
+    """Remove what an earlier page left, of another model or none, under the names of this one's figures."""
+    beside = ("error-2", "change", "power-2") if models < 2 else ()
+    for name in (*beside, *(() if gradients else ("gradients",))):
+        for file in folder.glob(f"{name}.*"):
+            file.unlink()

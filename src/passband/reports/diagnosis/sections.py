@@ -1,5 +1,6 @@
 """The sections of a diagnosis: maps with their captions, the numbers behind them, and what to try."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -8,13 +9,14 @@ import torch
 from torch import Tensor
 
 from passband.metrics.contrast import Contrast
-from passband.metrics.denoiser_spectrum import DenoiserSpectrum
+from passband.metrics.denoiser_families import CALIBRATION, EXCESS
+from passband.metrics.denoiser_result import DenoiserSpectrum
 from passband.metrics.noise_levels import level_name
 from passband.metrics.pixel_bands import band_label
 from passband.metrics.power_law import PowerLawResult
 from passband.reports.diagnosis.maps import Map, calibration_map, change_map, excess_map, map_figure
 from passband.reports.diagnosis.verdict import Extent, extent, seen_cells
-from passband.reports.diagnosis.words import signed
+from passband.reports.diagnosis.words import interval, signed
 from passband.reports.figures import write_figure
 from passband.reports.page import (
     Block,
@@ -31,7 +33,7 @@ from passband.reports.page import (
     Table,
     Text,
 )
-from passband.reports.spectrum.words import Terms, interval
+from passband.reports.spectrum.words import Terms
 
 _MARKS = "Framed and bold: called, by more than chance. Dashed: left of it the data is stronger than the noise."
 
@@ -165,13 +167,19 @@ def measured_section(
     rows.append(["noise ratios σ/α", ratios])
     rows.append(["the same in the process's time", ", ".join(f"{time:.4g}" for time in result.times)])
     if isinstance(law, PowerLawResult):
-        rows.append(["power law of the data", f"exponent {law.beta:.2f} ± {law.beta_error:.2f}, k1 {law.k1:.3g}"])
+        rows.append(["power law of the data", _law_words(law)])
     elif law is not None:
         rows.append(["power law of the data", law])
     tables: list[Block] = [Table(["Setting", "Value"], rows)]
     for name, known in facts.items():
         tables.append(Table(["Model", name], [[fact, value] for fact, value in known.items()]))
     return Section("What was measured", tables)
+
+
+def _law_words(law: PowerLawResult) -> str:
+    """Its exponent, and where it meets that of unit noise, if it does."""
+    exponent = f"exponent {law.beta:.2f} ± {law.beta_error:.2f}".replace("-", "−")
+    return f"{exponent}, k1 {law.k1:.3g}" if math.isfinite(law.k1) else exponent
 
 
 def method_section(terms: Terms) -> Section:
@@ -192,8 +200,9 @@ def method_section(terms: Terms) -> Section:
     )
     intervals = (
         "Intervals hold for all cells of a map and of the two maps together: a Poisson bootstrap, and of each "
-        f"replicate the largest deviation in standard errors{resampled}. A cell is called if its interval leaves out "
-        "zero and it differs by 0.1 dB or more."
+        f"replicate the largest deviation in standard errors{resampled}. They are those of (a − b) / (a + b), turned "
+        "into decibels: where a is many times b, their far end is a long way off, and a is told from b all the same. A "
+        "cell is called if its interval leaves out zero and it differs by 0.1 dB or more."
     )
     limits = (
         "What this page cannot tell is whether the samples look right. The errors of single estimates add up over the "
@@ -268,6 +277,6 @@ def _table(name: str, result: DenoiserSpectrum, contrast: Contrast, what: str) -
 
 
 _COLUMNS = {
-    "excess over Wiener": ("Error", "Wiener filter's error"),
-    "power of the estimate": ("Power of the estimate", "What it shares with the data"),
+    EXCESS: ("Error", "Wiener filter's error"),
+    CALIBRATION: ("Power of the estimate", "What it shares with the data"),
 }

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from passband.metrics.contrast import Contrast
-from passband.metrics.denoiser_spectrum import DenoiserSpectrum
+from passband.metrics.denoiser_result import DenoiserSpectrum
 from passband.metrics.noise_levels import level_name
 from passband.metrics.pixel_bands import PixelBands, band_label
 from passband.reports.diagnosis.words import band_kind, missing_words, surplus_words
 from passband.reports.spectrum.words import Terms, counted
 
 _EMPTY = 1e-3  # of the data's mean power per coefficient
+_FEWER = 0.5  # of the samples; where no more of them are independent, it is said
 _SEEN = 0.9  # of the data's power: where the Wiener filter leaves less, there is something to estimate
 
 
@@ -109,7 +110,10 @@ def _error(name: str, result: DenoiserSpectrum, terms: Terms) -> str:
             f"by up to {added.most:.1f} dB where noise hides the data, and the best guess is next to nothing ({place})"
         )
     cells = sum(found.cells for found in (missed, added) if found is not None)
-    return f"The model {name} is worse than a Wiener filter in {cells} of {total} cells: {', and '.join(parts)}."
+    return (
+        f"The model {name} is worse than a Wiener filter in {cells} of {total} cells of the map: "
+        f"{', and '.join(parts)}."
+    )
 
 
 def seen_cells(result: DenoiserSpectrum) -> Tensor:
@@ -167,14 +171,14 @@ def _change(first: str, second: str, comparison: Contrast, result: DenoiserSpect
 
 
 def _certainty(result: DenoiserSpectrum, terms: Terms) -> str:
-    error = result.excess.error[result.excess.error.isfinite()]
-    typical = ""
-    if len(error):
-        half = ((result.excess.high - result.excess.low) / 2)[result.excess.error.isfinite()]
-        typical = f", which are typically ± {float(half.median()):.1f} dB wide"
+    groups = result.count if result.means is None else result.means.effective_groups
+    alike = f", which tell as much as {groups:.0f} independent ones" if groups < _FEWER * result.count else ""
+    reach = torch.minimum(result.excess.difference - result.excess.low, result.excess.high - result.excess.difference)
+    known = reach[reach.isfinite()]
+    typical = f", typically ± {float(known.median()):.1f} dB" if len(known) else ""
     return (
-        f"Measured on {result.count:,} {terms.samples}; a cell is called only where its 95 % interval leaves out zero, "
-        f"and the intervals hold for all cells at once{typical}."
+        f"Measured on {result.count:,} {terms.samples}{alike}; a cell is called only where its 95 % interval leaves "
+        f"out zero, and the intervals hold for all cells at once{typical}."
     )
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from passband.reports.spectrum.words import signed as signed_digits
+from passband.reports.words import signed as signed_digits
 
 _TOP = 0.5 * (1 - 1e-6)
 _ALL, _TWICE, _WHOLE, _MOST = 99.5, 1.995, 9.95, 99.5
@@ -50,6 +50,20 @@ def signed(value: float, digits: int = 1) -> str:
     if math.isinf(value):
         return "+∞" if value > 0 else "−∞"
     return signed_digits(value, digits)
+
+
+def interval(low: float, high: float) -> str:
+    """The two ends of an interval in decibels; ∞ where one has no end, "unknown" where both have none.
+
+    Example:
+        >>> from passband.reports.diagnosis.words import interval
+        >>> interval(4.2, float("inf")), interval(float("-inf"), float("inf"))
+        ('+4.20 … +∞', 'unknown')
+
+    """
+    if not (math.isfinite(low) or math.isfinite(high)):
+        return "unknown"
+    return f"{signed(low, 2)} … {signed(high, 2)}"
 
 
 def missing_words(decibels: float) -> str:
