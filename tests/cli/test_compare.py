@@ -21,7 +21,7 @@ from passband.data import ImageFolder, save_image
 from passband.forcing import LinearFront
 from passband.metrics import SampleSpectrum, compare_samples, measure_power_law, passed_power
 from passband.metrics.sample_comparison import SampleComparison
-from passband.reports import FrontReport, front_numbers
+from passband.reports import Beside, FrontReport, front_numbers
 from passband.reports.compare import finite
 from passband.reports.spectrum import spectrum_report
 from passband.reports.spectrum.numbers import comparison_numbers, series_numbers
@@ -74,6 +74,7 @@ def numbers_only(
     *,
     fronts: FrontReport | None = None,
     series: Sequence[tuple[str, SampleComparison]] = (),
+    beside: Beside | None,
     settings: dict[str, Any],
     notes: list[str],
     real_images: torch.Tensor | None,
@@ -82,7 +83,9 @@ def numbers_only(
 ) -> Path:
     """The report without its figures, which take seconds."""
     options = {"real_images": real_images, "fake_images": fake_images, "settings": settings, "notes": notes}
-    signature(spectrum_report).bind(comparison, out, **options, fronts=fronts, series=series, command=command)
+    signature(spectrum_report).bind(
+        comparison, out, **options, fronts=fronts, series=series, beside=beside, command=command
+    )
     out.mkdir(parents=True, exist_ok=True)
     document = {"notes": notes, "settings": settings, "series": series_numbers(series)}
     document |= {"images": [None if i is None else list(i.shape) for i in (real_images, fake_images)]}
@@ -114,7 +117,7 @@ def test_numbers_equal_a_direct_computation(folders: tuple[Path, Path], tmp_path
         assert " ".join(sentence.split()) in " ".join(result.output.split())
     assert f"Page: {tmp_path / 'index.html'}" in result.output
     low, high, floor = (float(each[luma, 0]) for each in (octaves.low, octaves.high, octaves.floor))
-    row = next(line for line in result.output.splitlines() if "1/4 – 1/2" in line and "│" in line)
+    row = next(line for line in result.output.splitlines() if "1/4–1/2" in line and "│" in line)
     cells = [cell.strip().replace("−", "-") for cell in row.strip("│").split("│")]
     assert float(cells[1]) == pytest.approx(float(octaves.difference[luma, 0]), abs=0.006)
     assert [float(part) for part in cells[2].split("…")] == pytest.approx([low, high], abs=0.006)
@@ -312,7 +315,7 @@ def test_a_place_that_takes_no_files_is_said_before_anything_is_measured(folders
     def refuse(**_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("passband.training.compare.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("passband.training.compare_settings.tempfile.TemporaryFile", refuse)
     monkeypatch.setattr("passband.training.compare.measure_sets", None)
     with pytest.raises(
         ValueError, match=r"nothing can be written into .*\(Read-only file system\): choose another --out"

@@ -102,7 +102,7 @@ def test_signals_have_one_orientation() -> None:
 
 def test_labels_name_what_is_measured() -> None:
     octaves, orientations = PROBE.labels((3, 64, 96))
-    assert octaves == ("1/16 – 1/2", "1/32 – 1/4")
+    assert octaves == ("1/16–1/2", "1/32–1/4")
     assert orientations == ("0°", "45°", "90°", "135°")
     assert coherence(noise(2, 3, 64, 96)).shape == (2, 4)
 

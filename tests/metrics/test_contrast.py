@@ -13,8 +13,8 @@ def spread(*shape, seed=0):
 
 def family(difference, replicates, *, least=0.0, halves=None, half_replicates=None, name="power"):
     labels = (tuple(str(i) for i in range(difference.shape[-1])),)
-    shown = (name, "dB", ("band",), labels, difference, difference, difference, replicates, least)
-    return Family(*shown, halves, half_replicates)
+    shown = (name, "dB", ("band",), labels, least, difference, difference, difference)
+    return Family(*shown, replicates, halves, half_replicates)
 
 
 def test_about_five_in_a_hundred_experiments_call_anything():

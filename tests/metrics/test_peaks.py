@@ -131,7 +131,7 @@ def test_what_one_sample_brings_along_is_no_artefact(real: SampleSpectrum) -> No
     x = fields(COUNT, SIZE, 1)
     x[0] += fence
     fake = measured(x, "fake")
-    at = fake.plane.mean[0, 16] / real.plane.mean[0, 16]
+    at = fake.plane.mean(0)[0, 16] / real.plane.mean(0)[0, 16]
     assert float(at) > 10  # it is there
     assert find_lines(real.plane, fake.plane, (SIZE, SIZE)) == []
 
@@ -141,12 +141,12 @@ def test_profiles_and_maps_are_those_of_the_sets(real: SampleSpectrum) -> None:
     found = report(real, 2 * fields(COUNT, SIZE, 0))
     assert found.map.isnan().nonzero().tolist() == [[SIZE // 2, SIZE // 2]]
     torch.testing.assert_close(found.map.nan_to_num(six), torch.full_like(found.map, six), atol=1e-4, rtol=0)
-    assert list(found.profiles) == ["vertical", "horizontal"]
-    for before, after in found.profiles.values():
+    assert list(found.profiles["1"]) == ["vertical", "horizontal"]
+    for before, after in found.profiles["1"].values():
         assert before.shape == found.frequency.shape
         torch.testing.assert_close(before, after, atol=1e-3, rtol=1e-3)
     assert found.periodicity is not None
-    assert found.periodicity.axes == ("axis", "frequency")
+    assert found.periodicity.axes == ("plane", "axis", "frequency")
 
 
 def test_signals_and_latents_are_named_as_such() -> None:

@@ -17,8 +17,8 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def heights(x: torch.Tensor) -> torch.Tensor:
-    """Over the surroundings, dB."""
-    return 10 * torch.log10(PROBE.derive(PROBE(Planes(x)).double().mean(0)))
+    """Of the gray plane over the surroundings, dB."""
+    return 10 * torch.log10(PROBE.derive(PROBE(Planes(x)).double().mean(0)))[0]
 
 
 def at(found: torch.Tensor, frequency: float, shape: tuple[int, ...]) -> list[float]:
@@ -37,7 +37,7 @@ def test_follows_its_formula() -> None:
             relative = (profile / profile.mean() - 1)[:segment]
             power = np.abs(np.fft.rfft(relative * window, length)) ** 2
             expected += power / power[12:].mean() / 2
-        found = mean_periodogram(PROBE(Planes(x)).mean(0))[axis]
+        found = mean_periodogram(PROBE(Planes(x)).mean(0))[0, axis]
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -46,7 +46,7 @@ def test_long_signals_are_averaged_in_segments() -> None:
     frequencies = profile_frequencies(shape)
     assert len(frequencies) == 241
     assert frequencies[-1] == 0.5
-    assert tuple(PROBE(Planes(noise(2, *shape))).shape) == (2, 1, 242)
+    assert tuple(PROBE(Planes(noise(2, *shape))).shape) == (2, 1, 1, 242)
     stretched = noise(4, 1, 1250).repeat_interleave(4, -1)
     found = heights(stretched)
     assert at(found, 0.25, shape)[0] > 10
@@ -83,14 +83,25 @@ def test_flat_samples_are_left_out() -> None:
     assert mean_periodogram(PROBE(Planes(torch.zeros(2, 1, 32, 32))).mean(0)).isnan().all()
     stripes = noise(2, 1, 32, 1).expand(2, 1, 32, 32)  # nothing changes along the rows
     valid = PROBE(Planes(stripes))[..., -1]
-    assert valid.tolist() == [[1, 0], [1, 0]]
+    assert valid.tolist() == [[[1, 0]], [[1, 0]]]
 
 
 def test_labels_name_what_is_derived() -> None:
-    axes, frequencies = PROBE.labels((3, 64, 80))
+    planes, axes, frequencies = PROBE.labels((3, 64, 80))
+    assert planes == ("luma", "Cb", "Cr")
     assert axes == ("vertical", "horizontal")
     assert tuple(heights(noise(2, 3, 64, 80)).shape) == (2, len(frequencies))
     assert frequencies[-1] == "0.5000"
-    assert PROBE.labels((1, 64))[0] == ("along",)
+    assert PROBE.labels((1, 64))[:2] == (("1",), ("along",))
+    assert PeriodicityProfile("latents").labels((3, 64, 80))[0] == ("all",)
     assert PROBE.check((1, 24, 24))
     assert not PROBE.check((1, 23, 64))
+
+
+def test_each_plane_has_the_profile_of_its_own_picture() -> None:
+    x = noise(3, 3, 40, 30)
+    red, green, blue = x.unbind(1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    found = PROBE(Planes(x))
+    for plane, picture in enumerate((luma, (blue - luma) / 1.772, (red - luma) / 1.402)):  # ITU-R BT.601
+        torch.testing.assert_close(found[:, plane], PROBE(Planes(picture[:, None]))[:, 0], rtol=1e-3, atol=1e-3)

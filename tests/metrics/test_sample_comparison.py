@@ -169,7 +169,8 @@ def test_few_names_in_common_do_not_pair_by_chance():
 def test_families_hold_each_quantity_once():
     real, fake = measured(noise(20, 3, 32, 32), "r"), measured(noise(20, 3, 32, 32, seed=1), "f")
     names = [family.name for family in sample_families(real, fake, paired=False)]
-    assert names == ["octaves", "directions", "wavelet energy", "wavelet kurtosis", "coherence"]
+    measures = ["directions", "wavelet energy", "wavelet kurtosis", "coherence"]
+    assert names == ["octaves", "level", "level spread", *measures]
 
 
 def test_errors():

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from passband.metrics import Planes, SampleSpectrum
 from passband.metrics import sample_spectrum as module
-from passband.metrics.store import encode_text
+from passband.metrics.store import decode_text, encode_text
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -42,7 +42,10 @@ def test_the_means_are_those_of_every_probe() -> None:
     for probe in result.probes:
         expected = probe(Planes(x)).double().mean(0)
         torch.testing.assert_close(result.block(probe.name, result.means.mean), expected)
-    torch.testing.assert_close(result.plane.mean, Planes(x).gray_power.double().mean(0))
+    expected = Planes(x).scanned_power.double().mean(0)
+    assert result.plane.planes == len(expected) == 3
+    for plane, power in enumerate(expected):
+        torch.testing.assert_close(result.plane.mean(plane), power, rtol=1e-5, atol=1e-7)
     places = sorted((place.start, place.stop) for place, _ in result.layout.values())
     assert [start for start, _ in places[1:]] == [stop for _, stop in places[:-1]]
     assert (places[0][0], places[-1][1]) == (0, len(result.means.mean))
@@ -86,7 +89,8 @@ def test_the_settings_reach_the_measurement() -> None:
     assert plain.planes == ("1", "2", "3", "all")
     radial = Planes(x, kind="latents", taper="none")
     torch.testing.assert_close(plain.block("radial", plain.means.mean), plain.probes[0](radial).double().mean(0))
-    torch.testing.assert_close(plain.plane.mean, radial.gray_power.double().mean(0))
+    assert plain.plane.planes == 1
+    torch.testing.assert_close(plain.plane.mean(0), radial.gray_power.double().mean(0), rtol=1e-5, atol=1e-7)
     other = measured(x, seed=1)
     torch.testing.assert_close(other.means.mean, measured(x).means.mean)
     assert not torch.equal(other.means.replicate_means, measured(x).means.replicate_means)
@@ -204,7 +208,15 @@ def test_measurements_by_other_probes_are_refused(monkeypatch) -> None:
         SampleSpectrum("old samples").load_state_dict(state)
 
 
-def fewer_probes(kind: str) -> tuple[object, ...]:
+def test_settings_of_an_older_version_are_said_to_be_such() -> None:
+    state = measured(noise(2, 1, 32, 32)).state_dict()
+    settings = json.loads(decode_text(state["settings"]))
+    del settings["sample_rate"]
+    with pytest.raises(ValueError, match="old samples were measured by another version of passband, with the settings"):
+        SampleSpectrum("old samples").load_state_dict(state | {"settings": encode_text(json.dumps(settings))})
+
+
+def fewer_probes(kind: str, sample_rate: int | None) -> tuple[object, ...]:
     from passband.metrics.probes import RadialPower
 
     return (RadialPower(kind),)
@@ -220,6 +232,6 @@ def test_further_tensors_lie_beside_what_was_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", [[], {"update": 1}, {"kind": "images"}])
 def test_settings_of_something_else_are_refused(settings: object) -> None:
     result = SampleSpectrum()
-    with pytest.raises(ValueError, match="its settings must be kind, taper, replicates, seed, probes"):
+    with pytest.raises(ValueError, match="its settings must be kind, taper, replicates, seed, sample_rate, probes"):
         result.load_state_dict({"settings": encode_text(json.dumps(settings))})
     assert callable(result.update)

@@ -1,6 +1,5 @@
 """Long-term comparisons: their chance and error, the verdict in words, and the page's numbers."""
 
-import json
 import math
 from itertools import combinations
 from pathlib import Path
@@ -10,12 +9,18 @@ import torch
 
 from passband.metrics import AUDIO_MEASURES, LongTermSpectrum, compare_long_term
 from passband.reports import (
+    ListeningClip,
+    ListeningRow,
     LongTermSets,
     MeasuredClips,
-    audio_compare_report,
+    Page,
+    audio_numbers,
     band_deviations,
+    beside_audio,
     describe_audio,
+    long_term_sections,
     muffling,
+    render_page,
 )
 from passband.reports.audio_folders import pair_by_name
 from passband.reports.audio_results import mean_and_error
@@ -178,22 +183,30 @@ def test_mean_and_error_leave_out_what_is_undefined() -> None:
     assert MeasuredClips(AUDIO_MEASURES["lsd"], ["a", "b"], [3.0, 2.0]).worst(1) == ["a"]
 
 
-def test_the_page_and_its_numbers(tmp_path: Path) -> None:
+def test_what_stands_beside_the_spectra(tmp_path: Path) -> None:
+    real = clips(0, count=2, samples=4000)
+    measured = [MeasuredClips(AUDIO_MEASURES["pesq"], ["a<b>", "b"], [3.0, math.nan])]
+    rows = [ListeningRow("a<b>", [ListeningClip(real[0], RATE), ListeningClip(real[1], RATE, {"PESQ": 3.0})])]
+    beside = beside_audio(tmp_path, measured=measured, rows=rows, rows_text="Chosen by hand.")
+    sections = [*beside.first, *beside.last]
+    source = render_page(Page(title="Clips", summary=[], sections=sections, command="c"))
+    for text in ("a&lt;b&gt;", "Chosen by hand.", "To listen to", "Clip by clip"):
+        assert text in source
+    assert source.count("<audio ") == 2
+    assert [number.value for number in beside.headline] == ["3 MOS-LQO"]
+    assert beside.numbers["frechet_audio_distance"] is None
+    assert beside.numbers["measures"]["pesq"]["clips"]["a<b>"] == 3.0
+    assert beside.numbers["measures"]["pesq"]["count"] == 1
+
+
+def test_the_section_on_long_term_spectra(tmp_path: Path) -> None:
     real = clips(0, count=8)
     found = compared(real, [filtered(clip, (4467, RATE, -10.0)) for clip in real])
-    measured = [MeasuredClips(AUDIO_MEASURES["pesq"], ["a<b>", "b"], [3.0, math.nan])]
-    page = audio_compare_report(
-        found, tmp_path, measured=measured, notes=["<note>"], settings={"from": "x&y"}, command="c"
-    )
-    source = page.read_text(encoding="utf-8")
-    for text in ("&lt;note&gt;", "x&amp;y", "a&lt;b&gt;", "is muffled", "Muffled above"):
-        assert text in source
-    numbers = json.loads((tmp_path / "results.json").read_text())
-    assert numbers["kind"] == "audio"
+    (section,) = long_term_sections(found, tmp_path)
+    assert section.title == "Where the spectra differ"
+    numbers = audio_numbers(found)
     assert numbers["lsd_db"] == found.result.lsd
     assert numbers["muffled"] == {"above_hz": muffling(found).low, "mean_db": muffling(found).mean}
-    assert numbers["measures"]["pesq"]["clips"] == {"a<b>": 3.0, "b": None}
-    assert numbers["measures"]["pesq"]["count"] == 1
     assert [band["standard_error_db"] for band in numbers["third_octaves"]] == found.error.tolist()
     assert sorted(file.name for file in (tmp_path / "figures").iterdir()) == [
         "bands.png", "bands.svg", "long-term.png", "long-term.svg", "mel.png", "mel.svg",

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from fnmatch import fnmatch
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,15 +14,19 @@ import torch
 from passband.metrics import SampleSpectrum, compare_samples
 from passband.metrics.peaks import Peak, PeakReport
 from passband.reports import Shown, image_grid, spectrum_report, to_png
+from passband.reports.page import Figure, Items, Table, write_file
 from passband.reports.spectrum import artefacts, describe, sections
 from passband.reports.spectrum.figures_bands import cell_figure, coherence_figure
+from passband.reports.spectrum.figures_levels import level_figure
 from passband.reports.spectrum.figures_maps import direction_figure, ratio_map_figure
 from passband.reports.spectrum.figures_octaves import octave_figure, plane_figure, spectrum_figure
 from passband.reports.spectrum.figures_peaks import profile_figure
 from passband.reports.spectrum.figures_series import series_figure
+from passband.reports.spectrum.levels import level_unit
 from passband.reports.spectrum.numbers import comparison_numbers
+from passband.reports.spectrum.octave_words import main_plane, plane_name, runs
+from passband.reports.spectrum.report import FIGURES
 from passband.reports.spectrum.tables import contrast_table, octave_table, peak_table, series_table
-from passband.reports.spectrum.verdict import main_plane, plane_name, runs
 from passband.reports.spectrum.words import terms_of, unbroken
 from passband.transforms import radial_bins
 
@@ -207,9 +212,95 @@ def test_patterns_are_named_with_article_place_and_height(same) -> None:
     second = describe(with_peaks(quiet(same), CHECKERBOARD, GRID, dataclasses.replace(GRID, name="third")))[1]
     assert second == (
         "They carry a 2 × 2 checkerboard, 14 dB above its surroundings at 1/2 cycle per pixel both ways; and an 8 × 8 "
-        "block grid, 5 dB above its surroundings at 1/8 cycle per pixel horizontally (and one more peak)."
+        "block grid, 5 dB above its surroundings at 1/8 cycle per pixel horizontally (and one more pattern)."
     )
     assert "stands out (both sets carry an 8 × 8 block grid)" in describe(with_peaks(quiet(same), both=(GRID,)))[1]
+
+
+def test_patterns_of_colour_are_said_to_be_in_their_planes(same) -> None:
+    peaks = tuple(dataclasses.replace(CHECKERBOARD, plane=plane) for plane in ("Cr", "luma"))
+    found = with_peaks(quiet(same), *peaks, dataclasses.replace(GRID, plane="Cb"))
+    assert describe(found)[1] == (
+        "They carry a 2 × 2 checkerboard in luma and Cr, 14 dB above its surroundings at 1/2 cycle per pixel both ways"
+        "; and an 8 × 8 block grid in Cb, 5 dB above its surroundings at 1/8 cycle per pixel horizontally."
+    )
+    both = with_peaks(quiet(same), both=peaks[:1])
+    assert "stands out (both sets carry a 2 × 2 checkerboard in Cr)" in describe(both)[1]
+    assert [row[2] for row in peak_table(found.peaks.peaks, [], IMAGES).rows] == ["fake, Cr", "fake, luma", "fake, Cb"]
+
+
+def with_level(comparison, name: str, **planes: float):
+    """The comparison with nothing called but these planes of a family, which differ by so much."""
+    level = quiet(comparison).contrasts[name]
+    difference, different = torch.zeros_like(level.difference), torch.zeros_like(level.different)
+    for plane, value in planes.items():
+        place = level.labels[0].index(plane)
+        difference[place], different[place] = value, True
+    return changed(quiet(comparison), name, difference=difference, different=different)
+
+
+@pytest.mark.parametrize(
+    ("name", "planes", "words"),
+    [
+        ("level", {"luma": -0.08, "red": -0.2}, "they are darker (luma −0.08 of [−1, 1])."),
+        ("level", {"luma": 0.05, "Cb": -0.03, "Cr": 0.04},
+         "they are brighter (luma +0.05 of [−1, 1]), redder (Cr +0.04) and yellower (Cb −0.03)."),
+        ("level", {"green": 0.03}, "their green is off by +0.03 of [−1, 1]."),
+        ("level spread", {"luma": -3.14, "red": 9.0}, "their brightness varies 3.1 dB less from image to image."),
+        ("level spread", {"Cr": 4.0}, "their mean Cr varies 4.0 dB more from image to image."),
+        ("level spread", {"luma": -80.0},
+         "their brightness hardly varies from image to image, unlike that of the real ones."),
+    ],
+)  # fmt: skip
+def test_brightness_and_colour_are_named(same, name: str, planes: dict[str, float], words: str) -> None:
+    assert describe(with_level(same, name, **planes))[0].endswith(f"beyond what chance alone explains, but {words}")
+
+
+def test_brightness_stands_beside_what_else_is_wrong_with_the_power(smooth) -> None:
+    level = smooth.contrasts["level"]
+    darker = {"difference": level.difference - 0.1, "different": torch.ones_like(level.different)}
+    assert "; besides, they are darker (luma −0.1" in describe(changed(smooth, "level", **darker))[0]
+
+
+def test_levels_of_channels_and_offsets_of_signals_are_named() -> None:
+    latents = compared([0.0], channels=4, kind="latents", count=60)
+    assert describe(with_level(latents, "level", **{"2": 0.3}))[0].endswith(
+        "their level is off in channel 2 of 4 (+0.30)."
+    )
+    two = describe(with_level(latents, "level", **{"2": 0.3, "4": -0.5}))[0]
+    assert two.endswith("their level is off in 2 of 4 channels, most in channel 4 (−0.50).")
+    spread = describe(with_level(latents, "level spread", **{"3": 2.0}))[0]
+    assert spread.endswith("their level in channel 3 varies 2.0 dB more from latent to latent.")
+    signals = compared([0.0], channels=1, kind="signals", dims=1, count=60)
+    assert describe(with_level(signals, "level", **{"1": -0.3}))[0].endswith("their offset is too low by 0.30.")
+
+
+def test_one_channel_of_several_is_not_the_brightness() -> None:
+    """Images with a channel of opacity, or two of anything, have no luma."""
+    images = compared([0.0], channels=4)
+    assert describe(with_level(images, "level", **{"1": -0.3, "2": 0.2}))[0].endswith(
+        "their brightness is off in 2 of 4 channels, most in channel 1 (−0.30)."
+    )
+    spread = describe(with_level(images, "level spread", **{"3": 2.0}))[0]
+    assert spread.endswith("their brightness in channel 3 varies 2.0 dB more from image to image.")
+
+
+def test_images_beyond_the_range_are_not_said_to_be_in_it(same) -> None:
+    bright = dataclasses.replace(with_level(same, "level", luma=-28.0).contrasts["level"], value=torch.full((6,), 99.0))
+    found = dataclasses.replace(same, contrasts=same.contrasts | {"level": bright})
+    assert describe(found)[0].endswith("but they are darker (luma −28.00).")
+    assert level_unit(found) == ", in units of the data"
+    assert level_unit(same) == ", in units of [−1, 1]"
+
+
+def test_of_constant_images_it_is_said_which_are_darker() -> None:
+    images = 0.05 * torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(6))
+    found = compare_samples(
+        measured(torch.zeros(40, 1, 8, 8), "images", "real"), measured(images - 0.5, "images", "fake")
+    )
+    first = describe(found)[0]
+    assert first.startswith("The real images are constant, without power at any frequency: check that they were read ")
+    assert " as they should be. As for the fake images, they are darker (mean −0.50 of [−1, 1])" in first
 
 
 def test_statistics_beyond_the_spectrum_are_named(same) -> None:
@@ -339,7 +430,7 @@ def test_profiles_are_drawn_with_the_numbers_of_the_patterns() -> None:
     frequency = torch.tensor([0.125, 0.25, 0.5])
     pair = (torch.zeros(3), torch.tensor([5.0, 1.0, 0.0]))
     found = with_peaks_of_profiles(frequency, {"vertical": pair, "horizontal": pair})
-    named = artefacts._named(found.peaks)
+    named = artefacts._named(dict(enumerate(found.peaks, 1)))
     assert named == [("from left to right", 0.125, "2"), ("from left to right", 0.25, "2")]
     profiles = {"from top to bottom": pair, "from left to right": pair}
     above, below = profile_figure(frequency, profiles, IMAGES, named=named).axes
@@ -348,7 +439,7 @@ def test_profiles_are_drawn_with_the_numbers_of_the_patterns() -> None:
 
 
 def with_peaks_of_profiles(frequency, profiles) -> PeakReport:
-    return PeakReport((CHECKERBOARD, GRID), (), torch.zeros(8, 8), frequency, profiles)
+    return PeakReport((CHECKERBOARD, GRID), (), {"1": torch.zeros(8, 8)}, frequency, {"1": profiles})
 
 
 def test_bands_and_coherence_are_drawn(same) -> None:
@@ -361,6 +452,32 @@ def test_bands_and_coherence_are_drawn(same) -> None:
     lines = {line.get_label(): line for line in panels[1].lines}
     assert lines["real"].get_ydata().tolist() == coherence.reference[:, 1].tolist()
     assert lines["fake"].get_ydata().tolist() == coherence.value[:, 1].tolist()
+
+
+def test_means_are_drawn_with_intervals_and_floors(same) -> None:
+    found = with_level(same, "level", luma=-0.08)
+    level, spread = found.contrasts["level"], found.contrasts["level spread"]
+    mean, variation = level_figure([level, spread], [0, 3], ", in units of [−1, 1]").axes
+    assert [tick.get_text() for tick in mean.get_yticklabels()] == ["red", "luma"]
+    markers = [line for line in mean.lines if line.get_marker() == "o"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in markers] == [(0.0, 0), (-0.08, 1)]
+    assert markers[1].get_markerfacecolor() == markers[1].get_color() != markers[0].get_markerfacecolor()
+    assert "units of [−1, 1]" in mean.get_xlabel()
+    assert "dB" in variation.get_xlabel()
+
+
+def test_means_that_are_all_0_are_drawn() -> None:
+    nothing = torch.zeros(30, 4, 8, 8)
+    found = compare_samples(measured(nothing, "latents", "real"), measured(nothing, "latents", "fake"))
+    (axes,) = level_figure([found.contrasts["level"]], range(4), "").axes
+    assert axes.get_xlim() == (-1, 1)
+
+
+def test_chroma_is_drawn_where_something_is_called_in_it(same, tmp_path: Path, fast) -> None:
+    line, pattern = (dataclasses.replace(peak, plane=plane) for peak, plane in ((CHECKERBOARD, "Cb"), (GRID, "Cr")))
+    artefacts.artefact_section(with_peaks(quiet(same), line, pattern), tmp_path)
+    drawn = {path.stem for path in tmp_path.glob("*.svg")}
+    assert drawn == {"map", "periodicity", "map-cb", "periodicity-cr"}
 
 
 def test_training_is_drawn_over_its_steps(smooth, same) -> None:
@@ -407,9 +524,22 @@ def test_of_very_many_quantities_those_that_are_called_are_shown(same) -> None:
 
 
 def test_patterns_of_both_sets_are_in_the_table() -> None:
-    rows = peak_table([CHECKERBOARD], [GRID], "cycles per pixel").rows
+    rows = peak_table([CHECKERBOARD], [GRID], IMAGES).rows
     assert [row[:3] for row in rows] == [["1", "a 2 × 2 checkerboard", "fake"], ["–", "an 8 × 8 block grid", "both"]]
     assert [cell.text for cell in rows[1][3:5]] == ["0", "1/8"]
+
+
+def test_the_table_names_patterns_and_what_leaves_them_is_listed_once(same, tmp_path, monkeypatch) -> None:
+    drawn = Figure("<svg/>", "caption", "alt")
+    monkeypatch.setattr(artefacts, "write_figure", lambda *_, **__: drawn)
+    upsampled = dataclasses.replace(CHECKERBOARD, name="2 x 2 grid (upsampling by 2, or JPEG)", plane="Cb")
+    found = with_peaks(same, upsampled, dataclasses.replace(upsampled, plane="Cr"), both=(GRID,))
+    (section,) = artefacts.artefact_section(found, tmp_path)
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    assert [row[1] for row in table.rows] == ["a 2 × 2 grid", "a 2 × 2 grid", "an 8 × 8 block grid"]
+    assert [block.texts for block in section.blocks if isinstance(block, Items)] == [
+        ["a 2 × 2 grid: upsampling by 2, or JPEG"]
+    ]
 
 
 def test_the_table_over_time_sorts_by_steps(smooth, same) -> None:
@@ -456,9 +586,10 @@ def test_the_report_of_images_is_complete(smooth, same, tmp_path: Path, fast) ->
     names = {path.name for path in (tmp_path / "out" / "figures").glob("*.svg")}
     assert names == {
         f"{name}.svg"
-        for name in ("octaves", "spectra", "planes", "directions", "map", "periodicity", "wavelet-energy",
+        for name in ("octaves", "spectra", "planes", "levels", "directions", "map", "periodicity", "wavelet-energy",
                      "wavelet-kurtosis", "coherence", "over-time")
     }  # fmt: skip
+    assert all(any(fnmatch(Path(name).stem, known) for known in FIGURES) for name in names)
     numbers = json.loads((tmp_path / "out" / "results.json").read_text(), parse_constant=refuse)
     octaves = found.contrasts["octaves"]
     assert numbers["contrasts"]["octaves"]["difference"] == octaves.difference.tolist()
@@ -472,14 +603,17 @@ def test_the_report_of_images_is_complete(smooth, same, tmp_path: Path, fast) ->
 
 def test_signals_have_no_planes_directions_or_pictures(tmp_path: Path, fast) -> None:
     signals = compared([3.0], channels=1, kind="signals", dims=1, count=60)
+    for name in ("planes.svg", "map-cb.png", "directions.pdf", "real.png", "front-plane.svg", "my.svg"):
+        write_file(tmp_path / "figures" / name, b"of an earlier page, or of somebody else")
     source = spectrum_report(signals, tmp_path).read_text(encoding="utf-8")
     assert "cycles per sample" in source
     assert "Directions" not in source
     assert "luma" not in source
     assert "pixel" not in source.split("<body>")[1].split("How it is measured")[0].replace("pixelated", "")
-    names = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
-    assert "octaves" in names
-    assert names.isdisjoint({"planes", "map", "directions", "over-time"})
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert names == {
+        "octaves", "spectra", "lines", "periodicity", "wavelet-energy", "wavelet-kurtosis", "coherence", "my"
+    }  # fmt: skip
 
 
 def test_numbers_that_are_not_finite_do_not_stop_the_page(same) -> None:

@@ -26,8 +26,9 @@ from passband.training import sample_measure as measuring_module
 from passband.training.measured_files import load_measured, part_name
 from passband.training.measured_set import MeasuredSet, Measuring, law_stride
 from passband.training.merge_tree import MergeTree
+from passband.training.path_kinds import kind_of_path
 from passband.training.sample_measure import Wanted, measure_sets
-from passband.training.sample_paths import Opening, kind_of_path, open_pair
+from passband.training.sample_paths import Opening, open_pair
 from passband.training.sample_series import cut_mosaic, find_steps
 from passband.training.sample_sets import Chunk, ImageSet, RowSet, SampleSet
 
@@ -419,7 +420,7 @@ def test_runs_of_other_things_are_clear_errors(folder: Path, tmp_path: Path) -> 
         open_pair(folder, tmp_path / "vae" / "samples", Opening())
     voice = {"name": "voice", "data": {"name": "audio", "path": "x"}, "model": {"name": "diffwave"}}
     RunFolder(tmp_path / "voice").start(make_recipe(voice | {"process": {"name": "vp"}}))
-    with pytest.raises(RecipeError, match="a run of audio, which is compared one step at a time"):
+    with pytest.raises(RecipeError, match="a run of audio, whose samples are compared with clips"):
         open_pair(folder, tmp_path / "voice", Opening())
 
 

@@ -10,21 +10,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from passband.cli.compare_audio import DEFAULT_METRICS, AudioOptions, compare_audio
+from passband.cli.compare_audio import print_clips
 from passband.cli.console import console, parse_resolution, parse_share
 from passband.cli.stages import Stages, interruptible, stages
 from passband.metrics.sample_comparison import SampleComparison
 from passband.reports import FrontReport, recipe_line
 from passband.reports.front import describe_law, front_columns, front_rows
 from passband.reports.spectrum import describe
-from passband.reports.spectrum.verdict import main_plane, plane_name
-from passband.training.compare import Compared, CompareSettings, compare_paths, measure_shares
-from passband.training.sample_paths import AUDIO, Opening, kind_of_path
+from passband.reports.spectrum.octave_words import main_plane, plane_name
+from passband.reports.spectrum.words import terms_of
+from passband.reports.words import signed
+from passband.training.compare import Compared, compare_paths, measure_shares
+from passband.training.compare_audio import DEFAULT_METRICS, AudioSettings
+from passband.training.compare_settings import CompareSettings
+from passband.training.path_kinds import is_of_audio
+from passband.training.sample_paths import Opening
 from passband.transforms.taper import Taper
 
 _AUDIO_PANEL, _FRONT_PANEL, _WORK_PANEL = "Options for audio", "Options for the fronts", "Options for large sets"
-_SHARED = ("real", "fake", "out", "limit", "strict")
 _OF_AUDIO = ("sample_rate", "metrics", "embedding", "players")
+_NOT_OF_AUDIO = ("resolution", "crop", "channels", "values", "process", "kappa", "window", "exact")
 
 
 def compare(
@@ -151,20 +156,17 @@ def compare(
 
     Says where the spectrum is wrong, by how much and how surely: power per octave and direction with intervals and the
     noise floor of the real samples, artefacts by name, sub-bands, the power law and what it means for Spectral Forcing.
-    Audio: the long-term average spectra, the Fréchet audio distance, and measures of the clips of one name. Writes a
-    page (index.html), its figures and the numbers (results.json). An interrupted command goes on when it is run again.
+    Audio besides: players, the Fréchet audio distance, and measures of the clips of one name. Writes a page
+    (index.html), its figures and the numbers (results.json). An interrupted command goes on when it is run again.
     """
     given = dict(locals())
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the report")
-    is_audio = _is_audio(real, fake)
-    _check_options(given, is_audio)
-    if is_audio:
-        compare_audio(real, fake, out, AudioOptions(sample_rate, metrics, embedding, players, limit, strict))
-        return
+    _check_options(given, any(is_of_audio(path) for path in (real, fake)))
     side = None if resolution is None else parse_resolution(resolution)
     settings = CompareSettings(
-        Opening(side, crop, channels, values, limit, strict, batch_size),
+        Opening(side, crop, channels, values, limit, strict, sample_rate, batch_size),
+        AudioSettings(metrics, embedding, players),
         cast("Taper", taper),  # checked there
         replicates,
         seed,
@@ -186,21 +188,10 @@ def compare(
     _print(found)
 
 
-def _is_audio(real: Path, fake: Path) -> bool:
-    kinds = [kind_of_path(path) for path in (real, fake)]
-    if (kinds[0] == AUDIO) != (kinds[1] == AUDIO):
-        audio, other = (real, fake) if kinds[0] == AUDIO else (fake, real)
-        raise ValueError(
-            f"both must hold the same kind of samples; {str(audio)!r} holds audio, {str(other)!r} does not"
-        )
-    return kinds[0] == AUDIO
-
-
 def _check_options(given: Mapping[str, object], is_audio: bool) -> None:
     """Raise if an option of the other kind of samples has another value than its default."""
     for name, parameter in signature(compare).parameters.items():
-        fits = name in _SHARED or (name in _OF_AUDIO) == is_audio
-        if not fits and given[name] != parameter.default:
+        if name in (_NOT_OF_AUDIO if is_audio else _OF_AUDIO) and given[name] != parameter.default:
             kinds = ("images, latents and signals", "audio")
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} is for {kinds[not is_audio]}, and these are {kinds[is_audio]}: leave it out")
@@ -212,6 +203,8 @@ def _print(found: Compared) -> None:
     shown.print(_octave_table(found))
     for line in (_distance(found.comparison), *describe(found.comparison)):
         shown.print(line, markup=False, highlight=False)
+    if found.audio is not None:
+        print_clips(shown, found.audio)
     if found.fronts is not None:
         _print_fronts(shown, found.fronts)
     for note in found.notes:
@@ -225,9 +218,10 @@ def _octave_table(found: Compared) -> Table:
     octaves, plane = comparison.contrasts["octaves"], main_plane(comparison)
     named = plane_name(comparison)
     what = ", ".join(part for part in (named, f"step {found.series[-1][0]}" if found.series else "") if part)
-    title = f"Power of the fake {comparison.kind} against the real ones{f', {what}' if what else ''}"
+    terms = terms_of(comparison.kind, comparison.sample_rate)
+    title = f"Power of the fake {terms.samples} against the real ones{f', {what}' if what else ''}"
     table = Table(title=title, title_justify="left")
-    table.add_column("octave (cycles/sample)" if comparison.kind == "signals" else "octave (cycles/pixel)")
+    table.add_column(terms.titled("octave"))
     for column in ("difference (dB)", "95 % interval", "noise floor"):
         table.add_column(column, justify="right")
     table.add_column("")
@@ -235,7 +229,7 @@ def _octave_table(found: Compared) -> Table:
         columns = (octaves.difference, octaves.low, octaves.high, octaves.floor)
         difference, low, high, floor = (float(values[plane, place]) for values in columns)
         called = bool(octaves.different[plane, place])
-        cells = (_signed(difference), f"{_signed(low)} … {_signed(high)}", _number(floor), "differs" if called else "")
+        cells = (signed(difference), f"{signed(low)} … {signed(high)}", _number(floor), "differs" if called else "")
         table.add_row(label, *cells, style="bold" if called else None)
     return table
 
@@ -244,15 +238,14 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
-def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−") if math.isfinite(value) else "–"  # + 0.0: no −0.00
-
-
 def _distance(comparison: SampleComparison) -> str:
     """The log-spectral distance and the power laws, as far as there are any."""
     score = comparison.lsd
     ends = [f"{_number(score.low)} … {_number(score.high)}"] if math.isfinite(score.high) else []
-    ends += [f"two halves of the real ones: up to {_number(score.floor)}"] if math.isfinite(score.floor) else []
+    if (
+        math.isfinite(score.floor) and not comparison.paired
+    ):  # of the same content, both sets have the same chance in them
+        ends.append(f"two halves of the real ones: up to {_number(score.floor)}")
     known = f" ({'; '.join(ends)})" if ends else ""
     distance = f"{score.value:.2f} dB{known}" if math.isfinite(score.value) else "unknown"
     text = f"Log-spectral distance: {distance}."
@@ -263,7 +256,8 @@ def _distance(comparison: SampleComparison) -> str:
         if math.isfinite(law.exponent)
     ]
     text += f" Power-law exponent: {', '.join(exponents)}." if exponents else ""
-    return f"{text} Of {comparison.real_count:,} real and {comparison.fake_count:,} fake {comparison.kind}."
+    counted = terms_of(comparison.kind, comparison.sample_rate).counted
+    return f"{text} Of {comparison.real_count:,} real and {comparison.fake_count:,} fake {counted}."
 
 
 def _print_fronts(shown: Console, fronts: FrontReport) -> None:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from passband._seeds import seed_for
 from passband.data._audio_clips import cut
 from passband.data._audio_files import SUBSETS, Progress, audio_source, split_of
-from passband.data._audio_index import Cropping, LeftOut, check_at_least, decode_entry, make_index
+from passband.data._audio_index import AudioEntry, Cropping, LeftOut, check_at_least, decode_entry, make_index
 from passband.data._audio_read import Samples, UnusableAudioError
 from passband.data._cache import SampleCache
 from passband.data._sources import Skipped
@@ -188,6 +188,15 @@ class AudioFolder(Dataset[Tensor]):
         for entry in self._entries:
             found.update(json.dumps([entry.name, *entry.header, entry.start, entry.stop]).encode())
         return found.hexdigest()
+
+    def listing(self) -> list[AudioEntry]:
+        """The files that crops come from, in order, with what their headers tell: to read them in another process."""
+        return list(self._entries)
+
+    @property
+    def cropping(self) -> Cropping:
+        """How clips become crops."""
+        return self._cropping
 
     @property
     def names(self) -> list[str]:

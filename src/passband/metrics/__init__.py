@@ -11,7 +11,9 @@ from passband.metrics.channels import ChannelResult, ChannelStatistics, pca_pict
 from passband.metrics.checkerboard import leakage, nearest_pattern, pattern_distance
 from passband.metrics.contrast import Contrast
 from passband.metrics.decoder_probes import Probed, cut_probe, equivariance_probe, low_pass_probe
-from passband.metrics.denoiser_spectrum import DenoiserMeasure, DenoiserSpectrum, GradientShare, compare_denoisers
+from passband.metrics.denoiser_comparison import compare_denoisers
+from passband.metrics.denoiser_result import DenoiserSpectrum, GradientShare
+from passband.metrics.denoiser_spectrum import DenoiserMeasure
 from passband.metrics.efficientnet import efficientnet_lite0
 from passband.metrics.extractors import load_features
 from passband.metrics.features import FeatureExtractor, ModuleFeatures

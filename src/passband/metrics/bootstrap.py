@@ -171,22 +171,22 @@ class BootstrapMeans:
     @property
     def mean(self) -> Float64[Tensor, " d"]:
         """The mean over all samples."""
-        return self._means()[0]
+        return self._means(slice(1))[0]
 
     @property
     def halves(self) -> Float64[Tensor, "2 d"]:
         """The means over the two halves; NaN for one without samples."""
-        return torch.stack([self._means()[1], self._second()[0]])
+        return torch.stack([self._means(slice(1, 2))[0], self._second()[0]])
 
     @property
     def replicate_means(self) -> Float64[Tensor, "replicates d"]:
         """The mean of each replicate; NaN where it drew no sample."""
-        return self._means()[2 : 2 + self.replicates]
+        return self._means(slice(2, 2 + self.replicates))
 
     @property
     def half_replicates(self) -> Float64[Tensor, "2 replicates d"]:
         """The mean of each replicate of each half."""
-        return torch.stack([self._means()[2 + self.replicates :], self._second()[1:]])
+        return torch.stack([self._means(slice(2 + self.replicates, None)), self._second()[1:]])
 
     @property
     def effective_groups(self) -> float:
@@ -202,8 +202,8 @@ class BootstrapMeans:
         first = in_first_half(keys, self.seed).double()[None]
         return torch.cat([torch.ones_like(first), first, drawn, drawn * first])
 
-    def _means(self) -> Tensor:
-        return self._filled() / self._weights[:, None]
+    def _means(self, rows: slice) -> Tensor:
+        return self._filled()[rows] / self._weights[rows, None]
 
     def _second(self) -> Tensor:
         """The second half and its replicates: what is not in the first."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import NamedTuple
 
@@ -15,17 +15,57 @@ LEAST_GROUPS = 2.5
 
 
 @dataclass(frozen=True)
-class Contrast:
+class Quantities:
     """One family of quantities of a reference set and another one; all tensors have one shape, float64 on the CPU.
 
     Attributes:
         name: what the family is called.
-        unit: of the differences: "dB" for powers, "" for plain numbers.
+        unit: of the differences: "dB" for powers, "%" of the reference, "" for plain numbers.
         axes: what each axis of the tensors is.
         labels: a label for each entry of each axis.
+        least: the smallest difference worth calling, in `unit`.
         reference: the quantities of the reference set, in their own unit (power: linear).
         value: those of the other set.
         difference: value against reference, in `unit`.
+
+    """
+
+    name: str
+    unit: str
+    axes: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...]
+    least: float
+    reference: Tensor
+    value: Tensor
+    difference: Tensor
+
+    def rows(self) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
+        """The labels of each cell with its index, the last axis fastest."""
+        places = product(*(range(len(labels)) for labels in self.labels))
+        return ((tuple(labels[i] for labels, i in zip(self.labels, at, strict=True)), at) for at in places)
+
+
+@dataclass(frozen=True)
+class Family(Quantities):
+    """A family before it is decided which of its differences are called.
+
+    Attributes:
+        replicates: the difference in each bootstrap replicate, (replicates, *shape).
+        halves: difference between two halves of the reference set, None without.
+        half_replicates: its bootstrap replicates, (replicates, *shape), None without.
+
+    """
+
+    replicates: Tensor
+    halves: Tensor | None = None
+    half_replicates: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Contrast(Quantities):
+    """A family whose differences are decided.
+
+    Attributes:
         error: bootstrap standard error of the difference.
         low: lower end of the 95 % interval, simultaneous over all families that were decided together.
         high: its upper end.
@@ -35,55 +75,12 @@ class Contrast:
 
     """
 
-    name: str
-    unit: str
-    axes: tuple[str, ...]
-    labels: tuple[tuple[str, ...], ...]
-    reference: Tensor
-    value: Tensor
-    difference: Tensor
     error: Tensor
     low: Tensor
     high: Tensor
     halves: Tensor
     floor: Tensor
     different: Tensor
-
-    def rows(self) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
-        """The labels of each cell with its index, the last axis fastest."""
-        places = product(*(range(len(labels)) for labels in self.labels))
-        return ((tuple(labels[i] for labels, i in zip(self.labels, at, strict=True)), at) for at in places)
-
-
-class Family(NamedTuple):
-    """A family before it is decided which of its differences are called.
-
-    Attributes:
-        name: see `Contrast`, as are unit, axes, labels, reference and value.
-        unit: of the differences.
-        axes: what each axis is.
-        labels: a label for each entry of each axis.
-        reference: the quantities of the reference set.
-        value: those of the other set.
-        difference: value against reference.
-        replicates: the difference in each bootstrap replicate, (replicates, *shape).
-        least: the smallest difference worth calling, in `unit`.
-        halves: difference between two halves of the reference set, None without.
-        half_replicates: its bootstrap replicates, (replicates, *shape), None without.
-
-    """
-
-    name: str
-    unit: str
-    axes: tuple[str, ...]
-    labels: tuple[tuple[str, ...], ...]
-    reference: Tensor
-    value: Tensor
-    difference: Tensor
-    replicates: Tensor
-    least: float
-    halves: Tensor | None = None
-    half_replicates: Tensor | None = None
 
 
 class Decision(NamedTuple):
@@ -124,7 +121,7 @@ def decide(families: Sequence[Family], *, groups: float = float("inf"), level: f
         >>> from passband.metrics.contrast import Family, decide
         >>> spread = 0.1 * torch.randn(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         >>> shift = torch.tensor([0.0, 3.0], dtype=torch.float64)
-        >>> family = Family("power", "dB", ("band",), (("low", "high"),), shift, shift, shift, shift + spread, 0.1)
+        >>> family = Family("power", "dB", ("band",), (("low", "high"),), 0.1, shift, shift, shift, shift + spread)
         >>> decide([family]).contrasts["power"].different.tolist()
         [False, True]
 
@@ -168,8 +165,8 @@ def _decided(family: Family, error: Tensor, factor: float) -> Contrast:
     low, high = family.difference - factor * error, family.difference + factor * error
     size = family.difference.abs()
     different = ((low > 0) | (high < 0)) & (size > floor) & (size >= family.least)
-    shown = (family.name, family.unit, family.axes, family.labels, family.reference, family.value)
-    return Contrast(*shown, family.difference, error, low, high, halves, floor, different)
+    shown = {each.name: getattr(family, each.name) for each in fields(Quantities)}
+    return Contrast(**shown, error=error, low=low, high=high, halves=halves, floor=floor, different=different)
 
 
 def _error(replicates: Tensor) -> Tensor:

@@ -43,8 +43,8 @@ class Line(NamedTuple):
     in_real: float
 
 
-def find_lines(real: PlaneMap, fake: PlaneMap, size: tuple[int, ...]) -> list[Line]:
-    r"""Frequencies at which the ratio of two mean spectra stands out, the highest first.
+def find_lines(real: PlaneMap, fake: PlaneMap, size: tuple[int, ...], plane: int = 0) -> list[Line]:
+    r"""Frequencies at which the ratio of two mean spectra of a plane stands out, the highest first.
 
     The height of a frequency is that of the log ratio over its neighbours, 3 to 7 bins off along the axes and both
     diagonals: over the higher of the medians on both sides, so that a slope is no peak, and the smallest of the four
@@ -58,6 +58,7 @@ def find_lines(real: PlaneMap, fake: PlaneMap, size: tuple[int, ...]) -> list[Li
         real: mean power of the reference set.
         fake: mean power of the other set.
         size: spatial shape of the samples.
+        plane: which of the planes; that one false line of 200 comparisons is shared among all there are.
 
     Returns:
         The lines that the fake set has; empty for samples of less than 16 positions.
@@ -71,21 +72,21 @@ def find_lines(real: PlaneMap, fake: PlaneMap, size: tuple[int, ...]) -> list[Li
         >>> noise[1, :, :, ::2, ::2] += 0.3  # every second row and column
         >>> real, fake = PlaneMap(), PlaneMap()
         >>> for plane, samples in zip((real, fake), noise):
-        ...     plane.update(rfftn(samples)[:, 0].abs() ** 2, [str(i) for i in range(200)])
+        ...     plane.update(rfftn(samples).abs() ** 2, [str(i) for i in range(200)])
         >>> sorted(line.place for line in find_lines(real, fake, (32, 32)))
         [(0, 16), (16, 0), (16, 16)]
 
     """
     if min(size) < SMALLEST_SIDE:
         return []
-    extra = _EMPTY * float(real.mean.mean())
-    maps = [_decibels(plane.mean, extra) for plane in (real, fake)]
+    extra, chance = _EMPTY * float(real.mean(0).mean()), _CHANCE / real.planes
+    maps = [_decibels(each.mean(plane), extra) for each in (real, fake)]
     places = _candidates(size)
     scan = [_heights(maps[1] - maps[0], places, size, strict=True), _heights(maps[1], places, size)]
-    found = torch.stack([_outstanding(each, places, size) for each in scan]).all(0)
+    found = torch.stack([_outstanding(each, places, size, chance) for each in scan]).all(0)
     places, heights, in_fake = places[found], scan[0][found], scan[1][found]
     in_real = _heights(maps[0], places, size)
-    error, own = _jackknife(real, fake, places, size, extra)
+    error, own = _jackknife(real, fake, plane, places, size, extra)
     called = (heights > _ERRORS * error) & (in_fake > _ERRORS * own) & (torch.minimum(heights, in_fake) >= LEAST_DB)
     kept = _local_maxima(places[called], heights[called], size)
     columns = zip(places[called], in_fake[called], error[called], in_real[called], strict=True)
@@ -161,7 +162,7 @@ def _heights_of(maps: Tensor, places: Tensor, size: tuple[int, ...], strict: boo
     return (_at(maps, places, size)[..., None] - (sides.amax(-1) if strict else sides.mean(-1))).amin(-1)
 
 
-def _outstanding(heights: Tensor, places: Tensor, size: tuple[int, ...]) -> Tensor:
+def _outstanding(heights: Tensor, places: Tensor, size: tuple[int, ...], chance: float) -> Tensor:
     """Which heights are more than the scatter within their octave makes of so many."""
     score, octave = torch.zeros_like(heights), _octave(places, size)
     for number in range(_OCTAVES):
@@ -172,7 +173,7 @@ def _outstanding(heights: Tensor, places: Tensor, size: tuple[int, ...]) -> Tens
         scatter = 1.4826 * (heights[inside] - middle).abs().median()
         score[inside] = (heights[inside] - middle) / scatter.clamp_min(1e-12)
     common = torch.tensor([_is_common(place, size) for place in places.tolist()])
-    needed = torch.where(common, _threshold(int(common.sum())), _threshold(len(places)))
+    needed = torch.where(common, _threshold(int(common.sum()), chance), _threshold(len(places), chance))
     return score > needed
 
 
@@ -181,8 +182,8 @@ def _is_common(place: Sequence[int], size: tuple[int, ...]) -> bool:
     return all(multiple is not None and multiple[1] <= _COMMONEST for multiple in found)
 
 
-def _threshold(count: int) -> float:
-    return NormalDist().inv_cdf(1 - _CHANCE / max(count, 1))
+def _threshold(count: int, chance: float) -> float:
+    return NormalDist().inv_cdf(1 - chance / max(count, 1))
 
 
 def _octave(places: Tensor, size: tuple[int, ...]) -> Int64[Tensor, " places"]:
@@ -192,18 +193,18 @@ def _octave(places: Tensor, size: tuple[int, ...]) -> Int64[Tensor, " places"]:
 
 
 def _jackknife(
-    real: PlaneMap, fake: PlaneMap, places: Tensor, size: tuple[int, ...], extra: float
+    real: PlaneMap, fake: PlaneMap, plane: int, places: Tensor, size: tuple[int, ...], extra: float
 ) -> tuple[Tensor, Tensor]:
     """Standard errors, over the groups of samples, of heights of the ratio and of the fake set's own.
 
     Infinite with fewer than 3 groups in a set.
     """
-    least = min(int((plane.counts > 0).sum()) for plane in (real, fake))
+    least = min(int((each.counts > 0).sum()) for each in (real, fake))
     if least < 3 or not len(places):
         none = torch.full((len(places),), torch.inf, dtype=torch.float64)
         return none, none
     filled = (real.counts > 0) | (fake.counts > 0)
-    without = [_decibels(plane.without[filled], extra) for plane in (real, fake)]
+    without = [_decibels(each.without(plane)[filled], extra) for each in (real, fake)]
     heights = _heights(without[1] - without[0], places, size, strict=True), _heights(without[1], places, size)
     ratio, own = (((least - 1) * each.var(0, correction=0)).sqrt() for each in heights)
     return ratio, own

@@ -1,26 +1,25 @@
 """Upsampling, checkerboards, block grids: regular patterns that one set has and the other has not, by name."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from passband.metrics.contrast import Contrast
-from passband.metrics.line_peaks import PERIODS, Line, common_frequency, find_lines, signed_index
-from passband.metrics.peak_names import comb_period, peak_name
+from passband.metrics.line_peaks import find_lines
+from passband.metrics.peak_names import HARMONIC, comb_period, peak_name
+from passband.metrics.peak_teeth import FoundBy, Tooth, extended, line_tooth, profile_teeth
 from passband.metrics.plane_map import whole_spectrum
+from passband.metrics.planes import CHROMA, scanned_planes
 from passband.metrics.probes.periodicity import axis_names, height_frequencies
 from passband.metrics.profile_peaks import ProfileComparison, compare_profiles
 from passband.metrics.sample_spectrum import SampleSpectrum
 
-FoundBy = Literal["spectrum", "periodicity"]
-
-_NEAR = 6  # bins of the padded profile that belong to one peak
-_EXTENT = 0.25  # share of the strongest height from which a peak is a tooth of a comb that was found
 _RESOLVED = 48  # side from which periods of 4 and 8 can be told apart
 _EMPTY = 1e-11  # share of the mean power that is added to both sides of a ratio
 
@@ -38,6 +37,7 @@ class Peak:
         name: what it is a sign of, a noun phrase without article.
         in_real: its height in the real set, dB.
         also: other frequencies at which the same pattern shows.
+        plane: in which it lies: "luma", "Cb" or "Cr" of colour images; the gray plane of everything else.
 
     """
 
@@ -49,6 +49,7 @@ class Peak:
     name: str
     in_real: float
     also: tuple[tuple[float, float], ...] = ()
+    plane: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,36 +59,34 @@ class PeakReport:
     Attributes:
         peaks: patterns that the generated set has and the real one has not, or less: the strongest first.
         both: patterns that both sets have alike, such as the block grid of photographs that were JPEG files.
-        map: ratio of the two mean spectra of the gray plane, dB, the vertical axis first; frequency 0 is in the middle
-            and NaN.
+        maps: for each plane, the gray one first, the ratio of the two mean spectra, dB, the vertical axis first;
+            frequency 0 is in the middle and NaN.
         frequency: cycles per position at which the profiles are given.
-        profiles: for each axis, the height of the periodicity over the neighbouring frequencies, dB, of the real and
-            of the generated set; empty where samples are too small.
+        profiles: for each plane and axis, the height of the periodicity over the neighbouring frequencies, dB, of the
+            real and of the generated set; empty where samples are too small.
         periodicity: the same as a family of quantities with intervals; None where samples are too small.
 
     """
 
     peaks: tuple[Peak, ...]
     both: tuple[Peak, ...]
-    map: Tensor
+    maps: dict[str, Tensor]
     frequency: Tensor
-    profiles: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    profiles: dict[str, dict[str, tuple[Tensor, Tensor]]] = field(default_factory=dict)
     periodicity: Contrast | None = None
 
-
-class _Tooth(NamedTuple):
-    """One peak, perhaps of a comb; the multiples (m, p) are None where its frequency is no common one."""
-
-    frequency: tuple[float, float]
-    multiples: tuple[tuple[int, int], ...] | None
-    height: float
-    error: float
-    in_real: float
-    found_by: FoundBy
-
     @property
-    def period(self) -> int | None:
-        return None if self.multiples is None else math.lcm(*(p for _, p in self.multiples))
+    def map(self) -> Tensor:
+        """The map of the gray plane."""
+        return next(iter(self.maps.values()))
+
+
+class _Teeth(NamedTuple):
+    """Those of one plane: what has risen, with what else tells which comb it belongs to, and what both sets have."""
+
+    risen: list[Tooth]
+    evident: list[Tooth]
+    shared: list[Tooth]
 
 
 def find_peaks(real: SampleSpectrum, fake: SampleSpectrum, *, factor: float = 0.0) -> PeakReport:
@@ -100,7 +99,8 @@ def find_peaks(real: SampleSpectrum, fake: SampleSpectrum, *, factor: float = 0.
     smooth or rough, wherever it begins: interpolation, block codecs, tiles of upsampled pictures. A peak of the profile
     counts if its height exceeds that in the real set by more than the simultaneous bootstrap interval, by more than
     the noise floor of the real set's halves, by 2 dB, and by half of what the real set has itself. Peaks at multiples
-    of one 1/p are one pattern.
+    of one 1/p are one pattern. Both are looked for in luma and in both chroma planes of colour images, and in the gray
+    plane of everything else; all are decided together.
 
     Args:
         real: the reference.
@@ -125,111 +125,96 @@ def find_peaks(real: SampleSpectrum, fake: SampleSpectrum, *, factor: float = 0.
         ['2 x 2 grid (upsampling by 2, or a stride-2 transposed convolution)']
 
     """
-    size, ratio = tuple(real.shape[1:]), _ratio_map(real, fake)
-    lines = [_line_tooth(line, size) for line in find_lines(real.plane, fake.plane, size)]
+    size, names = tuple(real.shape[1:]), scanned_planes(real.shape[0], real.kind)
+    lines = [
+        [line_tooth(line, size) for line in find_lines(real.plane, fake.plane, size, plane)]
+        for plane in range(len(names))
+    ]
+    maps = {name: _ratio_map(real, fake, plane) for plane, name in enumerate(names)}
     compared = compare_profiles(real, fake, factor=factor)
+    peaks: list[Peak] = []
+    both: list[Peak] = []
+    for plane, name in enumerate(names):
+        found = _plane_teeth(lines[plane], compared, plane, real.shape)
+        gray = {peak.name for peak in (*peaks, *both) if peak.plane == names[0]}
+        peaks += _named(found.risen, found.evident, real, name, gray)
+        both += _named(found.shared, found.shared, real, name, gray)
     if compared is None:
-        return PeakReport(_named(lines, lines, real), (), ratio, torch.zeros(0, dtype=torch.float64))
-    risen, evident = (_profile_teeth(compared, where, real.shape) for where in (compared.risen, compared.evident))
-    shared = _profile_teeth(compared, compared.shared, real.shape)
+        return PeakReport(_by_height(peaks), (), maps, torch.zeros(0, dtype=torch.float64))
+    heights = [
+        dict(zip(axis_names(real.shape), zip(*pair, strict=True), strict=True))
+        for pair in zip(compared.real, compared.fake, strict=True)
+    ]
     return PeakReport(
-        peaks=_named([*lines, *risen], [*lines, *_extended(risen, evident)], real),
-        both=_named(shared, shared, real),
-        map=ratio,
+        peaks=_by_height(peaks),
+        both=_by_height(both),
+        maps=maps,
         frequency=height_frequencies(real.shape),
-        profiles=dict(zip(axis_names(real.shape), zip(compared.real, compared.fake, strict=True), strict=True)),
+        profiles=dict(zip(names, heights, strict=True)),
         periodicity=compared.contrast,
     )
 
 
-def _ratio_map(real: SampleSpectrum, fake: SampleSpectrum) -> Tensor:
-    extra, axes = _EMPTY * real.plane.mean.mean(), tuple(range(len(real.shape) - 1))
-    ratio = 10 * torch.log10((fake.plane.mean + extra) / (real.plane.mean + extra))
+def _plane_teeth(lines: list[Tooth], compared: ProfileComparison | None, plane: int, shape: tuple[int, ...]) -> _Teeth:
+    """What is found in one plane."""
+    if compared is None:
+        return _Teeth(lines, lines, [])
+    fake, real, error = (each[plane] for each in (compared.fake, compared.real, compared.contrast.error))
+    risen, evident, shared = (
+        profile_teeth(where[plane], (fake, error, real), shape)
+        for where in (compared.risen, compared.evident, compared.shared)
+    )
+    return _Teeth([*lines, *risen], [*lines, *extended(risen, evident)], shared)
+
+
+def _by_height(peaks: Sequence[Peak]) -> tuple[Peak, ...]:
+    return tuple(sorted(peaks, key=lambda peak: -peak.height))
+
+
+def _ratio_map(real: SampleSpectrum, fake: SampleSpectrum, plane: int) -> Tensor:
+    extra, axes = _EMPTY * real.plane.mean(0).mean(), tuple(range(len(real.shape) - 1))
+    ratio = 10 * torch.log10((fake.plane.mean(plane) + extra) / (real.plane.mean(plane) + extra))
     ratio[(0,) * len(axes)] = torch.nan  # what is left there of the mean that was taken off
     shifted: Tensor = torch.fft.fftshift(whole_spectrum(ratio[None], real.shape[-1])[0], dim=axes)
     return shifted
 
 
-def _line_tooth(line: Line, size: tuple[int, ...]) -> _Tooth:
-    index = signed_index(torch.tensor([line.place]), size)[0].tolist()
-    multiples = [common_frequency(k, side) for k, side in zip(index, size, strict=True)]
-    common = None if None in multiples else tuple(m for m in multiples if m is not None)
-    frequency = [k / side for k, side in zip(index, size, strict=True)]
-    if common is not None:
-        frequency = [math.copysign(m / p, k) for k, (m, p) in zip(index, common, strict=True)]
-    return _Tooth(_pair(frequency), common, line.height, line.error, line.in_real, "spectrum")
-
-
-def _profile_teeth(compared: ProfileComparison, where: Tensor, shape: tuple[int, ...]) -> list[_Tooth]:
-    """The highest of each run of neighbouring frequencies that are marked."""
-    frequencies, teeth = height_frequencies(shape), []
-    error = compared.contrast.error
-    for axis, marked in enumerate(where):
-        heights = torch.where(marked, compared.fake[axis], -torch.inf)
-        for place in heights.argsort(descending=True)[: int(marked.sum())].tolist():
-            if not heights[place].isfinite():
-                continue
-            measured = (float(each[axis, place]) for each in (compared.fake, error, compared.real))
-            teeth.append(_profile_tooth(float(frequencies[place]), axis, len(where), frequencies, *measured))
-            heights[max(place - _NEAR, 0) : place + _NEAR + 1] = -torch.inf
-    return teeth
-
-
-def _profile_tooth(
-    frequency: float, axis: int, axes: int, frequencies: Tensor, height: float, error: float, in_real: float
-) -> _Tooth:
-    common = _near_common(frequency, float(frequencies[-1] - frequencies[-2]))
-    place = [0.0] * axes
-    place[axis] = frequency if common is None else common[0] / common[1]
-    return _Tooth(_pair(place), None if common is None else (common,), height, error, in_real, "periodicity")
-
-
-def _near_common(frequency: float, tolerance: float) -> tuple[int, int] | None:
-    for period in PERIODS:
-        multiple = round(frequency * period)
-        if multiple and abs(frequency - multiple / period) <= 1.001 * tolerance:
-            return multiple // math.gcd(multiple, period), period // math.gcd(multiple, period)
-    return None
-
-
-def _extended(risen: Sequence[_Tooth], evident: Sequence[_Tooth]) -> list[_Tooth]:
-    """The teeth that were found, and the fainter ones that tell which comb they belong to."""
-    least = _EXTENT * max((tooth.height for tooth in risen), default=math.inf)
-    return [*risen, *(tooth for tooth in evident if tooth.height >= least)]
-
-
-def _named(teeth: Sequence[_Tooth], signs: Sequence[_Tooth], spectrum: SampleSpectrum) -> tuple[Peak, ...]:
-    """One peak for each pattern, the highest first."""
-    combs: dict[int | tuple[float, float], list[_Tooth]] = {}
+def _named(
+    teeth: Sequence[Tooth], signs: Sequence[Tooth], spectrum: SampleSpectrum, plane: str, gray: Collection[str]
+) -> list[Peak]:
+    """One peak for each pattern of a plane; those of chroma that the gray plane has as well are called as they are."""
+    combs: dict[int | tuple[float, float], list[Tooth]] = {}
     for tooth in teeth:
-        combs.setdefault(_comb(tooth, signs) or tooth.frequency, []).append(tooth)
-    resolved = min(spectrum.shape[1:]) >= _RESOLVED
-    patterns: dict[str, list[_Tooth]] = {}
+        combs.setdefault(_comb(tooth, signs, plane) or tooth.frequency, []).append(tooth)
+    patterns: dict[str, list[Tooth]] = {}
     for comb, found in combs.items():
-        name = peak_name(
+        named = partial(
+            peak_name,
             comb if isinstance(comb, int) else None,
             math.hypot(*found[0].frequency),
             kind=spectrum.kind,
             both_axes=_both_axes(found),
             line=any(tooth.found_by == "spectrum" for tooth in found),
-            resolved=resolved,
+            resolved=min(spectrum.shape[1:]) >= _RESOLVED,
         )
+        name = named(colour=plane in CHROMA and named() not in gray)
         patterns.setdefault(name, []).extend(found)
-    return tuple(sorted((_peak(name, found) for name, found in patterns.items()), key=lambda peak: -peak.height))
+    return [_peak(name, found, plane) for name, found in patterns.items()]
 
 
-def _comb(tooth: _Tooth, signs: Sequence[_Tooth]) -> int | None:
+def _comb(tooth: Tooth, signs: Sequence[Tooth], plane: str) -> int | None:
     if tooth.period is None:
         return None
     others = [(sign.period, sign.height) for sign in signs if sign.found_by == tooth.found_by and sign.period]
-    return comb_period(tooth.period, tooth.height, others)
+    # A codec that halves colour leaves one comb of 16, whose even teeth upsampling makes the higher ones.
+    return comb_period(tooth.period, tooth.height, others, 2 * HARMONIC if plane in CHROMA else HARMONIC)
 
 
-def _both_axes(teeth: Sequence[_Tooth]) -> bool:
+def _both_axes(teeth: Sequence[Tooth]) -> bool:
     return all(any(tooth.frequency[axis] for tooth in teeth) for axis in (0, 1))
 
 
-def _peak(name: str, teeth: Sequence[_Tooth]) -> Peak:
+def _peak(name: str, teeth: Sequence[Tooth], plane: str) -> Peak:
     strongest = max(teeth, key=_height)
     larger = Fraction(0) if not strongest.multiples else max(Fraction(*pair) for pair in strongest.multiples)
     also = sorted({tooth.frequency for tooth in teeth} - {strongest.frequency})
@@ -242,13 +227,9 @@ def _peak(name: str, teeth: Sequence[_Tooth]) -> Peak:
         name=name,
         in_real=strongest.in_real,
         also=tuple(also),
+        plane=plane,
     )
 
 
-def _height(tooth: _Tooth) -> float:
+def _height(tooth: Tooth) -> float:
     return tooth.height
-
-
-def _pair(frequency: Sequence[float]) -> tuple[float, float]:
-    """(vertical, horizontal); a signal has no vertical axis."""
-    return (0.0, float(frequency[0])) if len(frequency) == 1 else (float(frequency[0]), float(frequency[1]))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Float64, Int64, Shaped
+from jaxtyping import Float, Float32, Float64, Int64, Shaped
 from torch import Tensor
 
 from passband._checks import check_floating, check_integer
@@ -47,10 +47,11 @@ def whole_spectrum(half: Shaped[Tensor, " batch *half"], width: int) -> Shaped[T
 
 
 class PlaneMap:
-    r"""Running mean of the power at each frequency of a half spectrum, in 16 groups of samples.
+    r"""Running mean of the power of some planes at each frequency of a half spectrum, in 16 groups of samples.
 
-    The groups give the error of what is computed of the mean: samples of one key (the tiles of one photograph) are in
-    one group, so a pattern that a single photograph brings along is seen to be one photograph's.
+    The sums are kept in float32, whose rounding is far below what chance makes of a mean. The groups give the error of
+    what is computed of the mean: samples of one key (the tiles of one photograph) are in one group, so a pattern that a
+    single photograph brings along is seen to be one photograph's.
 
     Args:
         seed: of the groups; maps of one seed can be merged.
@@ -64,8 +65,8 @@ class PlaneMap:
         >>> from passband.transforms import rfftn
         >>> plane = PlaneMap()
         >>> white = torch.randn(500, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-        >>> plane.update(rfftn(white)[:, 0].abs() ** 2, [str(i) for i in range(500)])
-        >>> tuple(plane.mean.shape), round(float(plane.mean.mean()), 1)
+        >>> plane.update(rfftn(white).abs() ** 2, [str(i) for i in range(500)])
+        >>> tuple(plane.mean(0).shape), round(float(plane.mean(0).mean()), 1)
         ((8, 5), 1.0)
 
     """
@@ -85,11 +86,16 @@ class PlaneMap:
         """Number of samples seen."""
         return int(self.counts.sum())
 
-    def update(self, power: Float[Tensor, " batch *half"], keys: Sequence[str]) -> None:
+    @property
+    def planes(self) -> int:
+        """Number of planes."""
+        return self.sums.shape[1]
+
+    def update(self, power: Float[Tensor, "batch planes *half"], keys: Sequence[str]) -> None:
         """Add a batch.
 
         Args:
-            power: of each sample, at each frequency of its half spectrum.
+            power: of each plane of each sample, at each frequency of its half spectrum.
             keys: what each sample is called.
 
         Raises:
@@ -99,17 +105,19 @@ class PlaneMap:
 
         """
         check_floating("power", power)
-        if power.ndim < 2 or len(power) != len(keys):
+        if power.ndim < 3 or len(power) != len(keys):
             raise ValueError(
-                f"expected the power of each sample and a key for each, got shape {tuple(power.shape)} and "
-                f"{len(keys)} keys"
+                f"expected the power of each plane of each sample and a key for each sample, got shape "
+                f"{tuple(power.shape)} and {len(keys)} keys"
             )
         self._check_shape(tuple(power.shape[1:]))
         if len(power) == 0:
             return
         groups = sample_groups(keys, self.seed)
-        sums = torch.zeros(GROUPS, *power.shape[1:], dtype=torch.float64)
-        self._add(sums.index_add_(0, groups, power.detach().double().cpu()), torch.bincount(groups, minlength=GROUPS))
+        if self._sums is None:
+            self._sums = torch.zeros(GROUPS, *power.shape[1:])
+        self._sums.index_add_(0, groups, power.detach().float().cpu())
+        self.counts = self.counts + torch.bincount(groups, minlength=GROUPS)
 
     def merge(self, other: "PlaneMap") -> "PlaneMap":
         """Add what another one has seen, and return self.
@@ -122,7 +130,8 @@ class PlaneMap:
             raise ValueError(f"both must have one seed, got {self.seed} and {other.seed}; measure again with one seed")
         if other.count:
             self._check_shape(tuple(other.sums.shape[1:]))
-            self._add(other.sums, other.counts)
+            self._sums = other.sums.clone() if self._sums is None else self._sums + other.sums
+            self.counts = self.counts + other.counts
         return self
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -144,15 +153,10 @@ class PlaneMap:
         self.reset()
         if state:
             self.seed = int(state["seed"])
-            self._add(state["sums"].double().cpu(), state["counts"].long().cpu())
+            self._sums, self.counts = state["sums"].float().cpu().clone(), state["counts"].long().cpu().clone()
 
     @property
-    def mean(self) -> Float64[Tensor, "*half"]:
-        """The mean power over all samples."""
-        return self.sums.sum(0) / self.count
-
-    @property
-    def sums(self) -> Float64[Tensor, " groups *half"]:
+    def sums(self) -> Float32[Tensor, "groups planes *half"]:
         """The power summed over the samples of each group.
 
         Raises:
@@ -163,16 +167,16 @@ class PlaneMap:
             raise ValueError("there are no samples yet; call update with at least one batch first")
         return self._sums
 
-    @property
-    def without(self) -> Float64[Tensor, " groups *half"]:
-        """The mean power without each group, for a jackknife; NaN where nothing else is left."""
-        left = (self.count - self.counts).reshape(-1, *[1] * (self.sums.ndim - 1))
-        return (self.sums.sum(0) - self.sums) / left
+    def mean(self, plane: int) -> Float64[Tensor, "*half"]:
+        """The mean power of a plane over all samples."""
+        return self.sums[:, plane].double().sum(0) / self.count
+
+    def without(self, plane: int) -> Float64[Tensor, " groups *half"]:
+        """The mean power of a plane without each group, for a jackknife; NaN where nothing else is left."""
+        sums = self.sums[:, plane].double()
+        left = (self.count - self.counts).reshape(-1, *[1] * (sums.ndim - 1))
+        return (sums.sum(0) - sums) / left
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         if self._sums is not None and tuple(self._sums.shape[1:]) != shape:
             raise ValueError(f"all spectra must have one shape, got {shape} after {tuple(self._sums.shape[1:])}")
-
-    def _add(self, sums: Tensor, counts: Tensor) -> None:
-        self._sums = sums.clone() if self._sums is None else self._sums + sums
-        self.counts = self.counts + counts

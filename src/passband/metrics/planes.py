@@ -21,6 +21,9 @@ _LUMA = (0.299, 0.587, 0.114)
 #: The plane that stands for all channels of what has no luma: their mean power.
 POOLED = "all"
 _COLOURS = ("red", "green", "blue")
+#: Names of the plane of brightness, and of the two planes of colour without it.
+LUMA = "luma"
+CHROMA = ("Cb", "Cr")
 _WAVELET = "db2"
 _CUT = 1  # coefficients of each edge that depend on how the field continues: half the filter's length, less 1
 _SMALLEST_BAND = 8
@@ -57,6 +60,8 @@ class Planes:
         ('red', 'green', 'blue', 'luma', 'Cb', 'Cr')
         >>> tuple(planes.spectrum.shape), tuple(planes.power.shape), tuple(planes.gray.shape)
         ((2, 3, 32, 17), (2, 6, 32, 17), (2, 32, 32))
+        >>> planes.scanned_names, tuple(planes.scanned.shape)
+        (('luma', 'Cb', 'Cr'), (2, 3, 32, 32))
 
     """
 
@@ -84,10 +89,26 @@ class Planes:
         """The planes' names, the channels first."""
         return plane_names(self.samples.shape[1], self.kind)
 
+    @property
+    def scanned_names(self) -> tuple[str, ...]:
+        """Names of the planes in which regular patterns are looked for."""
+        return scanned_planes(self.samples.shape[1], self.kind)
+
     @cached_property
+    def scanned(self) -> Float[Tensor, "batch scanned *spatial"]:
+        """Luma and both chroma planes of colour images, the gray plane alone of everything else."""
+        return self._as_scanned(self.samples)
+
+    @property
     def gray(self) -> Float[Tensor, " batch *spatial"]:
         """Luma of colour images, the mean over the channels of everything else."""
-        return self._as_gray(self.samples)
+        return self.scanned[:, 0]
+
+    @cached_property
+    def mean(self) -> Float[Tensor, "batch means"]:
+        """Mean of each channel, and of luma and chroma, before any taper; of the channels alone without these."""
+        mean = self.samples.flatten(2).mean(2)
+        return torch.cat([mean, self._as_scanned(mean[..., None])[..., 0]], 1) if LUMA in self.names else mean
 
     @cached_property
     def spectrum(self) -> Complex[Tensor, "batch channels *half"]:
@@ -97,8 +118,7 @@ class Planes:
     @cached_property
     def gray_spectrum(self) -> Complex[Tensor, " batch *half"]:
         """The same of the gray plane."""
-        parts = torch.view_as_real(self.spectrum)
-        return torch.view_as_complex(self._as_gray(parts).contiguous())
+        return self._scanned_spectrum[:, 0]
 
     @cached_property
     def power(self) -> Float[Tensor, "batch planes *half"]:
@@ -106,16 +126,17 @@ class Planes:
         power = _power(self.spectrum)
         if POOLED in self.names:
             return torch.cat([power, power.mean(1, keepdim=True)], 1)
-        if "luma" not in self.names:
-            return power
-        parts = torch.view_as_real(self.spectrum)
-        chroma = _mixed(parts, parts.new_tensor(_chroma_rows()))
-        return torch.cat([power, self.gray_power[:, None], _power(torch.view_as_complex(chroma))], 1)
+        return torch.cat([power, self.scanned_power], 1) if LUMA in self.names else power
 
     @cached_property
+    def scanned_power(self) -> Float[Tensor, "batch scanned *half"]:
+        """Power of the scanned planes at every frequency of the half spectrum."""
+        return _power(self._scanned_spectrum)
+
+    @property
     def gray_power(self) -> Float[Tensor, " batch *half"]:
         """Power of the gray plane at every frequency of the half spectrum."""
-        return _power(self.gray_spectrum)
+        return self.scanned_power[:, 0]
 
     @cached_property
     def subbands(self) -> tuple[Float[Tensor, "batch orientations *coefficients"], ...]:
@@ -133,13 +154,18 @@ class Planes:
             for bands, side in zip(reversed(found.details), _sides(self.size, levels), strict=True)
         )
 
-    def _as_gray(self, x: Tensor) -> Tensor:
-        """Weighted sum over the channels of what has them as its second axis."""
+    @cached_property
+    def _scanned_spectrum(self) -> Complex[Tensor, "batch scanned *half"]:
+        parts = torch.view_as_real(self.spectrum)
+        return torch.view_as_complex(self._as_scanned(parts).contiguous())
+
+    def _as_scanned(self, x: Tensor) -> Tensor:
+        """The scanned planes of what has the channels as its second axis, and is linear in them."""
         if x.shape[1] == 1:
-            return x[:, 0]
-        if "luma" not in self.names:
-            return x.mean(1)
-        return _mixed(x, x.new_tensor([_LUMA]))[:, 0]
+            return x
+        if LUMA not in self.names:
+            return x.mean(1, keepdim=True)
+        return _mixed(x, x.new_tensor([_LUMA, *_chroma_rows()]))
 
 
 def plane_names(channels: int, kind: SampleKind = "images") -> tuple[str, ...]:
@@ -154,9 +180,24 @@ def plane_names(channels: int, kind: SampleKind = "images") -> tuple[str, ...]:
 
     """
     if channels == 3 and kind == "images":
-        return (*_COLOURS, "luma", "Cb", "Cr")
+        return (*_COLOURS, LUMA, *CHROMA)
     numbered = tuple(str(number + 1) for number in range(channels))
     return (*numbered, POOLED) if channels > 1 else numbered
+
+
+def scanned_planes(channels: int, kind: SampleKind = "images") -> tuple[str, ...]:
+    """Names of the planes in which regular patterns are looked for, the gray one first.
+
+    Luma and chroma of colour images; of anything else of several channels their mean.
+
+    Example:
+        >>> from passband.metrics.planes import scanned_planes
+        >>> scanned_planes(3), scanned_planes(4, "latents"), scanned_planes(1)
+        (('luma', 'Cb', 'Cr'), ('all',), ('1',))
+
+    """
+    names = plane_names(channels, kind)
+    return names[channels:] or names
 
 
 def wavelet_levels(size: Sequence[int]) -> int:

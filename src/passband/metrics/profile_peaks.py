@@ -1,8 +1,10 @@
 """Periods of where samples are rough, compared between two sets: which peaks one has and the other has not."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from passband.metrics.contrast import Contrast, Family, decide
@@ -22,7 +24,7 @@ _EVIDENT = 2.0  # standard errors from which a peak is taken for one tooth more 
 
 
 class ProfileComparison(NamedTuple):
-    """The heights of two sets' periodicity profiles over their surroundings; masks and tensors are (axes, frequencies).
+    """The heights of two sets' periodicity profiles over their surroundings; all are (planes, axes, frequencies).
 
     Attributes:
         contrast: the heights as a family of quantities, linear, with differences in dB.
@@ -60,22 +62,21 @@ def compare_profiles(real: SampleSpectrum, fake: SampleSpectrum, *, factor: floa
         >>> noise, real, fake = torch.randn(2, 64, 1, 32, 32), SampleSpectrum("real"), SampleSpectrum("fake")
         >>> real.update(noise[0])
         >>> fake.update(noise[1, ..., ::2, ::2].repeat_interleave(2, -1).repeat_interleave(2, -2))
-        >>> compare_profiles(real, fake).risen[:, -1].tolist()  # at 1/2, along both axes
+        >>> compare_profiles(real, fake).risen[0, :, -1].tolist()  # at 1/2, along both axes
         [True, True]
 
     """
     if _PROBE.name not in real.layout:
         return None
-    groups = min(each.means.effective_groups for each in (real, fake))
-    decision = decide([_family(real, fake)], groups=groups)
-    contrast, factor = decision.contrasts[_PROBE.name], max(factor, decision.factor)
+    contrast, wide = _decided(_family(real, fake), torch.minimum(_textured(real), _textured(fake)))
+    wide = wide.clamp_min(factor)
     heights = [_decibels(height) for height in (contrast.reference, contrast.value)]
-    least = [(factor * _spread(each)).clamp_min(_PROBE.least) for each in (real, fake)]
+    least = [(wide * _spread(each)).clamp_min(_PROBE.least) for each in (real, fake)]
     high = heights[1] > least[1]
-    near_highest = heights[1] > heights[1].amax(1, keepdim=True) - _RANGE
+    near_highest = heights[1] > heights[1].amax(-1, keepdim=True) - _RANGE
     high &= (_is_common(real.shape) & near_highest) | (_strict_heights(fake) > _PROBE.least)
     more = contrast.difference > _MORE * heights[0].clamp_min(0)
-    risen = contrast.different & (contrast.difference > factor * contrast.error) & high & more
+    risen = contrast.different & (contrast.difference > wide * contrast.error) & high & more
     evident = (contrast.difference > _EVIDENT * contrast.error) & high
     shared = (heights[0] > least[0]) & high & ~risen
     return ProfileComparison(contrast, heights[0], heights[1], risen, evident, shared)
@@ -90,15 +91,38 @@ def _family(real: SampleSpectrum, fake: SampleSpectrum) -> Family:
         _PROBE.name,
         _PROBE.unit,
         _PROBE.axes,
-        _PROBE.labels(real.shape),
+        PeriodicityProfile(real.kind).labels(real.shape),
+        _PROBE.least,
         reference,
         value,
         _decibels(value) - _decibels(reference),
         drawn[1] - drawn[0],
-        _PROBE.least,
         halves[0] - halves[1],
         between[0] - between[1],
     )
+
+
+def _textured(spectrum: SampleSpectrum) -> Float64[Tensor, " planes"]:
+    """How many independent groups of samples have texture in each plane: of gray pictures with few in colour, few."""
+    share = spectrum.block(_PROBE.name, spectrum.means.replicate_means)[..., -1]
+    share = share[share.isfinite().flatten(1).all(1)]
+    spread = (share.var(0, correction=0) / share.mean(0).square()).nan_to_num(torch.inf).amax(-1)
+    return 1 / (spread + 1 / spectrum.means.effective_groups)
+
+
+def _decided(family: Family, groups: Float64[Tensor, " planes"]) -> tuple[Contrast, Float64[Tensor, "planes 1 1"]]:
+    """The family with the intervals that so many groups in each plane allow, and their half width in errors."""
+    decisions = [decide([family], groups=count) for count in groups.tolist()]
+    planes = [decision.contrasts[family.name] for decision in decisions]
+
+    def own(name: str) -> Tensor:
+        return torch.stack([getattr(each, name)[plane] for plane, each in enumerate(planes)])
+
+    names = ("error", "low", "high", "floor", "different")
+    error, low, high, floor, different = map(own, names)
+    factors = torch.tensor([decision.factor for decision in decisions], dtype=torch.float64)
+    found = replace(planes[0], error=error, low=low, high=high, floor=floor, different=different)
+    return found, factors.reshape(-1, 1, 1)
 
 
 def _heights(spectrum: SampleSpectrum, means: Tensor) -> Tensor:
@@ -119,8 +143,12 @@ def _strict_heights(spectrum: SampleSpectrum) -> Tensor:
 
 
 def _spread(spectrum: SampleSpectrum) -> Tensor:
-    """Bootstrap standard error of one set's heights, dB."""
+    """Bootstrap standard error of one set's heights, dB; infinite for a plane that is flat."""
     heights = _decibels(_heights(spectrum, spectrum.means.replicate_means))
+    return torch.stack([_deviation(plane) for plane in heights.unbind(1)])
+
+
+def _deviation(heights: Tensor) -> Tensor:
     kept = heights.isfinite().flatten(1).all(1)
     return heights[kept].std(0) if int(kept.sum()) > 1 else torch.full_like(heights[0], torch.inf)
 

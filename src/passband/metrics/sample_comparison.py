@@ -7,10 +7,10 @@ from torch import Tensor
 
 from passband.metrics.contrast import LEAST_GROUPS, Contrast, decide
 from passband.metrics.peaks import PeakReport, find_peaks
-from passband.metrics.probes import frequency_octaves
 from passband.metrics.sample_distances import Law, LawPair, Scored, power_laws, spectral_distances
 from passband.metrics.sample_families import independent_observations, radial_contrast, sample_families, vary_together
 from passband.metrics.sample_spectrum import SampleSpectrum
+from passband.metrics.sound_peaks import sound_peaks
 
 __all__ = ["Law", "LawPair", "SampleComparison", "Scored", "compare_samples"]
 
@@ -31,6 +31,7 @@ class SampleComparison:
         frequency: cycles per pixel of each radial bin.
         octaves: (low, high] in cycles per pixel, highest first.
         kind: "images", "latents" or "signals".
+        sample_rate: of audio, Hz: samples are frames of its clips then; None of everything else.
         size: spatial shape of a sample.
         channels: number of channels.
         planes: names of the channels, and of luma and chroma.
@@ -50,6 +51,7 @@ class SampleComparison:
     frequency: Tensor
     octaves: tuple[tuple[float, float], ...]
     kind: str
+    sample_rate: int | None
     size: tuple[int, ...]
     channels: int
     planes: tuple[str, ...]
@@ -93,7 +95,7 @@ def compare_samples(real: SampleSpectrum, fake: SampleSpectrum) -> SampleCompari
         >>> fake.update(2 * torch.randn(200, 1, 16, 16, generator=generator), [f"f{i}" for i in range(200)])
         >>> octaves = compare_samples(real, fake).contrasts["octaves"]
         >>> octaves.labels[1][0], round(float(octaves.difference[0, 0]))
-        ('1/4 – 1/2', 6)
+        ('1/4–1/2', 6)
 
     """
     real.check_comparable(fake)
@@ -106,17 +108,18 @@ def compare_samples(real: SampleSpectrum, fake: SampleSpectrum) -> SampleCompari
     contrasts = decision.contrasts | {"radial": radial_contrast(real, fake, decision)}
     shortest = min(real.shape[1:])
     bins = shortest // 2 + 1
-    octaves = frequency_octaves(shortest)
-    distances = spectral_distances(real, fake, octaves, known=groups >= LEAST_GROUPS)
+    peaks = find_peaks(real, fake, factor=decision.factor)
+    distances = spectral_distances(real, fake, real.octaves, known=groups >= LEAST_GROUPS)
     return SampleComparison(
         contrasts=contrasts,
         lsd=distances[0],
         octave_lsd=tuple(distances[1:]),
         law=power_laws(real, fake),
-        peaks=find_peaks(real, fake, factor=decision.factor),
+        peaks=peaks if fake.sample_rate is None else sound_peaks(peaks, fake),
         frequency=torch.arange(bins, dtype=torch.float64) / shortest,
-        octaves=octaves,
+        octaves=real.octaves,
         kind=real.kind,
+        sample_rate=real.sample_rate,
         size=tuple(real.shape[1:]),
         channels=real.shape[0],
         planes=real.planes,

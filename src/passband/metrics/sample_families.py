@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -9,7 +10,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from passband.metrics.contrast import Contrast, Decision, Family, decide
-from passband.metrics.probes import frequency_octaves, octave_label
+from passband.metrics.frequency_words import octave_name
+from passband.metrics.probes import Level, level_planes, level_variance, value_scale, vanishing_variance
 from passband.metrics.sample_spectrum import SampleSpectrum
 from passband.transforms import radial_bins
 
@@ -17,6 +19,8 @@ from passband.transforms import radial_bins
 LEAST_DB = 0.2
 #: A share of the mean power that is added to both sides of a ratio, so that an empty band is no infinity.
 EMPTY = 1e-11
+#: The families of the planes' means, and of their variance over the samples: the power at frequency zero.
+LEVEL, LEVEL_SPREAD = Level.name, "level spread"
 _TOGETHER = 0.5
 _SURELY = 3.0  # standard errors of Fisher's z, so that few sets of different content seem to vary together
 
@@ -25,9 +29,12 @@ Quantity = Callable[[SampleSpectrum, Tensor], Tensor]
 
 
 def sample_families(real: SampleSpectrum, fake: SampleSpectrum, *, paired: bool) -> list[Family]:
-    """The octaves of every plane, and what each probe compares."""
+    """The octaves of every plane, its level and how that varies, and what each probe compares."""
     probes = [probe for probe in real.probes if probe.compared]
-    return [_octaves(real, fake, paired), *(_of_probe(probe.name, real, fake, paired) for probe in probes)]
+    planes = [_octaves(real, fake, paired), _level(real, fake, paired)]
+    if real.sample_rate is None:  # of audio, it is not heard
+        planes.append(_level_spread(real, fake, paired))
+    return [*planes, *(_of_probe(probe.name, real, fake, paired) for probe in probes)]
 
 
 def radial_power(spectrum: SampleSpectrum, means: Float64[Tensor, "*lead d"]) -> Float64[Tensor, "*lead planes bins"]:
@@ -50,11 +57,9 @@ def decibels(value: Tensor, reference: Tensor, mean: Tensor | float) -> Tensor:
 
 def radial_contrast(real: SampleSpectrum, fake: SampleSpectrum, decision: Decision) -> Contrast:
     """The difference at each radius with intervals as wide as those of a decision: to be shown, not to be decided."""
-    family = _of_probe("radial", real, fake, paired=False)
-    found = decide([family]).contrasts["radial"]
-    shown = (found.name, found.unit, found.axes, found.labels, found.reference, found.value, found.difference)
+    found = decide([_of_probe("radial", real, fake, paired=False)]).contrasts["radial"]
     low, high = found.difference - decision.factor * found.error, found.difference + decision.factor * found.error
-    return Contrast(*shown, found.error, low, high, found.halves, found.floor, (low > 0) | (high < 0))
+    return replace(found, low=low, high=high, different=(low > 0) | (high < 0))
 
 
 def vary_together(real: SampleSpectrum, fake: SampleSpectrum) -> bool:
@@ -95,10 +100,23 @@ def _log_power(spectrum: SampleSpectrum) -> Tensor:
 
 
 def _octaves(real: SampleSpectrum, fake: SampleSpectrum, paired: bool) -> Family:
-    octaves = frequency_octaves(min(real.shape[1:]))
-    labels = (real.planes, tuple(octave_label(*octave) for octave in octaves))
+    octaves = real.octaves
+    labels = (real.planes, tuple(octave_name(octave, real.sample_rate) for octave in octaves))
     shown = ("octaves", "dB", ("plane", "octave"), labels, LEAST_DB)
     return _family(shown, partial(_octave_power, octaves=octaves), real, fake, paired)
+
+
+def _level(real: SampleSpectrum, fake: SampleSpectrum, paired: bool) -> Family:
+    """Means in units of the data: of images these are known, of other samples the real set's spread is the measure."""
+    scale = 1.0 if real.kind == "images" else float(value_scale(real.block(LEVEL, real.means.mean)))
+    shown = (LEVEL, Level.unit, Level.axes, (level_planes(real.planes),), Level.least * scale)
+    return _family(shown, partial(_probe_quantity, name=LEVEL), real, fake, paired)
+
+
+def _level_spread(real: SampleSpectrum, fake: SampleSpectrum, paired: bool) -> Family:
+    shown = (LEVEL_SPREAD, "dB", Level.axes, (level_planes(real.planes),), LEAST_DB)
+    extra = vanishing_variance(*(each.block(LEVEL, each.means.mean) for each in (real, fake)))
+    return _family(shown, partial(_level_variance, extra=extra), real, fake, paired)
 
 
 def _of_probe(name: str, real: SampleSpectrum, fake: SampleSpectrum, paired: bool) -> Family:
@@ -119,7 +137,7 @@ def _family(shown: _Shown, quantity: Quantity, real: SampleSpectrum, fake: Sampl
     replicates = against(quantity(fake, fake.means.replicate_means), quantity(real, real.means.replicate_means))
     between = None if paired else against(drawn[0], drawn[1])
     difference, once = against(value, reference), against(halves[0], halves[1])
-    return Family(name, unit, axes, labels, reference, value, difference, replicates, least, once, between)
+    return Family(name, unit, axes, labels, least, reference, value, difference, replicates, once, between)
 
 
 def _against(value: Tensor, reference: Tensor, unit: str, mean: Tensor) -> Tensor:
@@ -135,6 +153,10 @@ def _against(value: Tensor, reference: Tensor, unit: str, mean: Tensor) -> Tenso
 def _probe_quantity(spectrum: SampleSpectrum, means: Tensor, name: str) -> Tensor:
     (probe,) = (probe for probe in spectrum.probes if probe.name == name)
     return probe.derive(spectrum.block(name, means)).double()
+
+
+def _level_variance(spectrum: SampleSpectrum, means: Tensor, extra: Tensor) -> Tensor:
+    return level_variance(spectrum.block(LEVEL, means)) + extra
 
 
 def _octave_power(spectrum: SampleSpectrum, means: Tensor, octaves: Sequence[tuple[float, float]]) -> Tensor:

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from passband._checks import check_batch, check_choice, import_extra
+from passband._checks import check_batch, check_choice, check_integer, import_extra
 from passband._files import written_whole
 from passband.metrics.bootstrap import BootstrapMeans
 from passband.metrics.plane_map import PlaneMap
 from passband.metrics.planes import KINDS, Planes, SampleKind, plane_names
-from passband.metrics.probes import Probe, standard_probes
+from passband.metrics.probes import Probe, frequency_octaves, standard_probes
 from passband.metrics.store import decode_text, encode_text, read_kept
 from passband.transforms.taper import TAPERS, Taper
 
@@ -32,8 +32,9 @@ class SampleSpectrum:
     Of each sample the probes ([`standard_probes`][passband.metrics.probes.standard_probes]) take a vector of
     statistics: radial power of every plane, power by direction, energy and kurtosis of the wavelet sub-bands, and so
     on. Kept are the means of these vectors with bootstrap replicates
-    ([`BootstrapMeans`][passband.metrics.BootstrapMeans]) and the mean power at every frequency of the gray plane: the
-    memory does not grow with the number of samples, and parts measured in several processes can be merged.
+    ([`BootstrapMeans`][passband.metrics.BootstrapMeans]) and the mean power at every frequency of luma and chroma (of
+    the gray plane alone of what has no colours): the memory does not grow with the number of samples, and parts
+    measured in several processes can be merged.
 
     Args:
         name: what the samples are called in errors.
@@ -41,13 +42,14 @@ class SampleSpectrum:
         taper: `"hann"`, or `"none"` for data that are periodic, see `passband.transforms.taper`.
         replicates: of the bootstrap, at least 2.
         seed: of the bootstrap's weights and of the halves.
+        sample_rate: of signals that are audio, Hz: frequencies are in Hz then, and what is not heard is left out.
 
     Attributes:
         info: facts that were given to `save`, of a set that was loaded.
 
     Raises:
         TypeError: if a number is no integer.
-        ValueError: for an unknown kind or taper, or fewer than 2 replicates.
+        ValueError: for an unknown kind or taper, fewer than 2 replicates, or a sample rate of what is no signal.
 
     Example:
         >>> import torch
@@ -70,11 +72,13 @@ class SampleSpectrum:
         taper: Taper = "hann",
         replicates: int = 200,
         seed: int = 0,
+        sample_rate: int | None = None,
     ) -> None:
         check_choice("kind of samples", kind, KINDS)
         check_choice("taper", taper, TAPERS)
+        check_sample_rate(sample_rate, kind)
         self.name, self.kind, self.taper = name, kind, taper
-        self.replicates, self.seed = replicates, seed
+        self.replicates, self.seed, self.sample_rate = replicates, seed, sample_rate
         self.info: dict[str, str] = {}
         self.reset()
 
@@ -109,6 +113,11 @@ class SampleSpectrum:
         return plane_names(self.shape[0], self.kind)
 
     @property
+    def octaves(self) -> tuple[tuple[float, float], ...]:
+        """The octaves in which power is compared, (low, high] in cycles per position, highest first."""
+        return frequency_octaves(min(self.shape[1:]), self.sample_rate)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """How the samples are measured, and by which probes (none before the first sample)."""
         return {
@@ -116,6 +125,7 @@ class SampleSpectrum:
             "taper": self.taper,
             "replicates": self.replicates,
             "seed": self.seed,
+            "sample_rate": self.sample_rate,
             "probes": list(self.layout),
         }
 
@@ -206,9 +216,14 @@ class SampleSpectrum:
         if "settings" not in state:
             raise ValueError(f"not a state of SampleSpectrum: it lacks 'settings', it holds {sorted(state)}")
         settings = json.loads(decode_text(state["settings"]))
-        if not isinstance(settings, dict) or set(settings) != set(self.settings):
+        if not isinstance(settings, dict) or not {"kind", "taper", "probes"} <= set(settings):
             raise ValueError(
                 f"not a state of SampleSpectrum: its settings must be {', '.join(self.settings)}, got {settings}"
+            )
+        if set(settings) != set(self.settings):
+            raise ValueError(
+                f"{self.name} were measured by another version of passband, with the settings {', '.join(settings)}, "
+                f"where this one has {', '.join(self.settings)}; measure them again"
             )
         probes = settings.pop("probes")
         SampleSpectrum(**settings)  # raises where one of them is none
@@ -279,13 +294,13 @@ class SampleSpectrum:
         planes = Planes(samples, kind=self.kind, taper=self.taper, name=self.name)
         blocks = [probe(planes).flatten(1).double() for probe in self.probes]
         self.means.update(torch.cat(blocks, 1), keys)
-        self.plane.update(planes.gray_power, keys)
+        self.plane.update(planes.scanned_power, keys)
 
     def _take_shape(self, shape: tuple[int, ...]) -> None:
         """Choose the probes for samples of this shape, and lay their statistics out in one vector."""
         if self._shape is not None:
             return
-        self.probes = tuple(probe for probe in standard_probes(self.kind) if probe.check(shape))
+        self.probes = tuple(probe for probe in standard_probes(self.kind, self.sample_rate) if probe.check(shape))
         planes, start = Planes(torch.zeros(1, *shape), kind=self.kind, taper=self.taper), 0
         for probe in self.probes:
             block = tuple(probe(planes).shape[1:])
@@ -306,7 +321,7 @@ class SampleSpectrum:
 
     def _check_settings(self, other: "SampleSpectrum") -> None:
         mine, theirs = self.settings, other.settings
-        keys = ("kind", "taper", "replicates", "seed") if not (self.count and other.count) else mine
+        keys = ("kind", "taper", "replicates", "seed", "sample_rate") if not (self.count and other.count) else mine
         differing = [key for key in keys if mine[key] != theirs[key]]
         if differing:
             raise ValueError(
@@ -314,6 +329,15 @@ class SampleSpectrum:
                 + " and ".join(", ".join(f"{key} {each[key]}" for key in differing) for each in (mine, theirs))
                 + "; measure one of them again"
             )
+
+
+def check_sample_rate(sample_rate: int | None, kind: SampleKind) -> None:
+    """Raise unless it is a rate of signals, or none."""
+    if sample_rate is None:
+        return
+    check_integer("sample_rate", sample_rate)
+    if sample_rate < 1 or kind != "signals":
+        raise ValueError(f"sample_rate must be that of signals and at least 1 Hz, got {sample_rate} for {kind}")
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,12 +1,13 @@
 """Figures and self-contained HTML pages."""
 
-from passband.reports.audio_compare import audio_compare_report, long_term_sections, measure_sections
+from passband.reports.audio_compare import beside_audio, measure_sections
 from passband.reports.audio_figures import (
     band_difference_figure,
     long_term_figure,
     spectrogram,
     spectrogram_figure,
 )
+from passband.reports.audio_long_term import long_term_sections
 from passband.reports.audio_results import FrechetComparison, MeasuredClips, audio_numbers
 from passband.reports.audio_spectra import LongTermComparison, LongTermSets
 from passband.reports.audio_verdict import BandDeviation, band_deviations, describe_audio, muffling
@@ -52,7 +53,7 @@ from passband.reports.page import (
     write_file,
     write_page,
 )
-from passband.reports.spectrum import spectrum_report
+from passband.reports.spectrum import Beside, spectrum_report
 
 __all__ = [
     "muffling",
@@ -66,7 +67,8 @@ __all__ = [
     "FrechetComparison",
     "measure_sections",
     "long_term_sections",
-    "audio_compare_report",
+    "Beside",
+    "beside_audio",
     "spectrogram_figure",
     "spectrogram",
     "long_term_figure",

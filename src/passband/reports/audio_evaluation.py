@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from passband.reports.audio_compare import long_term_sections
+from passband.reports.audio_long_term import long_term_sections
 from passband.reports.audio_results import audio_numbers
 from passband.reports.audio_spectra import LongTermComparison
 from passband.reports.audio_verdict import describe_audio

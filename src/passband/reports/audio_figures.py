@@ -129,6 +129,18 @@ def band_difference_figure(
     return figure
 
 
+def audio_ticks(low: float, high: float) -> dict[float, str]:
+    """Frequencies in Hz for a logarithmic axis between two ends, with their labels in kHz.
+
+    Example:
+        >>> from passband.reports.audio_figures import audio_ticks
+        >>> audio_ticks(300, 8000)
+        {500: '0.5', 1000: '1', 2000: '2', 5000: '5', 8000: '8'}
+
+    """
+    return {tick: kilohertz_tick(tick) for tick in [*(tick for tick in _TICKS if low <= tick < 0.85 * high), high]}
+
+
 def _wide(height: float) -> "tuple[Figure, Axes]":
     figure: Figure = import_extra("matplotlib.figure", "train").Figure(figsize=(WIDTH, height))
     return figure, figure.add_subplot()
@@ -141,8 +153,8 @@ def _decibels(power: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
 
 def _log_frequency(axes: "Axes", low: float, high: float) -> None:
     axes.set_xscale("log")
-    ticks = [tick for tick in _TICKS if low <= tick < 0.85 * high]
-    axes.set_xticks([*ticks, high], [*map(kilohertz_tick, ticks), kilohertz_tick(high)])
+    ticks = audio_ticks(low, high)
+    axes.set_xticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
     axes.set_xlim(low, high)
     axes.set_xlabel("frequency (kHz)")

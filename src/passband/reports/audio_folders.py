@@ -1,6 +1,5 @@
-"""Two folders of audio, clip by clip: the spectra of all, the measures of those of one name, the clips to listen to."""
+"""Two folders of audio, clip by clip: Fréchet distance, measures of those of one name, what to listen to."""
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -10,15 +9,9 @@ from torch import Tensor
 from passband.data import AudioFolder
 from passband.metrics import AudioEmbedding, AudioMeasure, FrechetAudioDistance
 from passband.reports.audio_results import FrechetComparison, MeasuredClips
-from passband.reports.audio_spectra import LongTermComparison, LongTermSets
 from passband.reports.listening import ListeningClip, ListeningRow
 
 _HALVES_FROM = 8  # real clips for the Fréchet distance of two halves
-
-
-def frame_length(sample_rate: int) -> int:
-    """Samples of a frame of the long-term spectra: a power of two near 55 ms, 1024 at 16 and at 22.05 kHz."""
-    return 1 << round(math.log2(0.055 * sample_rate))
 
 
 class Sound(NamedTuple):
@@ -103,7 +96,6 @@ class AudioFound(NamedTuple):
     """What was measured of two folders of audio.
 
     Attributes:
-        comparison: of the long-term spectra.
         frechet: the Fréchet audio distance, if there are enough windows.
         measured: clip by clip, one entry per measure that applies to a clip at all.
         pairs: number of sounds that both sides have.
@@ -111,7 +103,6 @@ class AudioFound(NamedTuple):
 
     """
 
-    comparison: LongTermComparison
     frechet: FrechetComparison | None
     measured: list[MeasuredClips]
     pairs: int
@@ -133,19 +124,15 @@ def measure_audio(
         step: called after each sound.
 
     Raises:
-        ValueError: if no clip of a side can be decoded, or the real ones are silent.
+        ValueError: if a clip cannot be decoded and the folders are strict.
 
     """
-    sets, frechet = (
-        LongTermSets(clips.sample_rate, frame_length(clips.sample_rate)),
-        _Frechet(embedding, clips.sample_rate),
-    )
+    frechet = _Frechet(embedding, clips.sample_rate)
     values: dict[str, dict[str, float]] = {measure.name: {} for measure in measures}
     of_real: dict[str, list[float]] = {measure.name: [] for measure in measures}
     pairs, unequal = 0, 0
     for sound in clips.sounds:
         real, fake = clips.load(sound)
-        sets.update(sound.number, real=real, fake=fake)
         frechet.update(real, fake)
         if real is not None and fake is not None:
             pairs += 1
@@ -156,7 +143,6 @@ def measure_audio(
             if real is not None and not measure.paired:
                 of_real[measure.name].append(measure(real, None, clips.sample_rate))
         step()
-    _check_counts(clips, sets.counts)
     notes = []
     if unequal:
         notes.append(
@@ -168,17 +154,7 @@ def measure_audio(
         for measure in measures
         if (found := values[measure.name])
     ]
-    return AudioFound(sets.compute(), distance, measured, pairs, notes)
-
-
-def _check_counts(clips: AudioPairs, counts: tuple[int, int]) -> None:
-    for name, data, count in zip(("real", "fake"), (clips.real, clips.fake), counts, strict=True):
-        if not count:
-            last = data.skipped[-1]
-            raise ValueError(
-                f"none of the {len(data.names)} {name} audio files in {data.path!r} can be decoded; "
-                f"the last one tried is {last.name!r}: {last.reason}"
-            )
+    return AudioFound(distance, measured, pairs, notes)
 
 
 class _Frechet:

@@ -99,8 +99,7 @@ def audio_numbers(
             "share_real": result.mel_share_real.tolist(),
             "share_fake": result.mel_share_fake.tolist(),
         },
-        "frechet_audio_distance": None if frechet is None else _frechet(frechet),
-        "measures": {clips.measure.name: _measure(clips) for clips in measured},
+        **clip_numbers(frechet, measured),
         "count": {"real": result.real_count, "fake": result.fake_count},
         "sample_rate": result.sample_rate,
         "n_fft": result.n_fft,
@@ -109,6 +108,14 @@ def audio_numbers(
         "psd": {"real": result.psd_real.tolist(), "fake": result.psd_fake.tolist()},
         "psd_standard_error": {"real": result.error_real.tolist(), "fake": result.error_fake.tolist()},
         "ratio_db": result.ratio_db.tolist(),
+    }
+
+
+def clip_numbers(frechet: FrechetComparison | None = None, measured: Sequence[MeasuredClips] = ()) -> dict[str, Any]:
+    """The Fréchet audio distance and what was measured clip by clip, as plain data for JSON."""
+    return {
+        "frechet_audio_distance": None if frechet is None else _frechet(frechet),
+        "measures": {clips.measure.name: _measure(clips) for clips in measured},
     }
 
 

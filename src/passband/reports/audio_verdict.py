@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from passband.metrics import FrequencyBand, LongTermResult
+from passband.metrics.frequency_words import hertz
 from passband.reports.audio_spectra import LongTermComparison, band_levels
 
 NOTICEABLE = 1.0  # dB; a smaller difference of a band is not worth a sentence
@@ -12,13 +13,6 @@ MUFFLED = 3.0  # dB too little power in each band up to the highest, beside the 
 SURE = 3.0  # standard errors
 LOWEST = 45.0  # Hz; what is below is not heard
 HEARD = 70.0  # dB below the loudest band: less is not heard beside it
-
-VERDICT_METHOD = (
-    f"A third of an octave counts as different when its mean difference is above {NOTICEABLE:g} dB and above "
-    f"{SURE:g} standard errors over clips. Bands below {LOWEST:g} Hz, and bands in which both sets lie more than "
-    f"{HEARD:g} dB below the loudest band of the real one, are left out: they are not heard. Audio is called muffled "
-    f"when each band from some frequency to the highest lacks {MUFFLED:g} dB or more, beside the difference of level."
-)
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ def describe_audio(comparison: LongTermComparison, fake: str = "fake") -> str:
         shown = f"{level:+.1f}".replace("-", "−")
         beside = f", beside the {shown} dB of the level" if abs(level) > NOTICEABLE else ""
         said.append(
-            f"The {fake} audio is muffled: above {kilohertz(muffled.low)} it has {-muffled.mean:.1f} dB too little "
+            f"The {fake} audio is muffled: above {hertz(muffled.low)} it has {-muffled.mean:.1f} dB too little "
             f"power on average{beside}."
         )
         others = [deviation for deviation in found if not deviation.at_top][:1]
@@ -127,11 +121,6 @@ def describe_audio(comparison: LongTermComparison, fake: str = "fake") -> str:
     if comparison.chance_lsd is not None:
         distance += f"; two halves of the real audio are {comparison.chance_lsd:.2f} dB apart"
     return " ".join([*said, f"{distance}."])
-
-
-def kilohertz(hertz: float) -> str:
-    """A frequency for people: 4.47 kHz, 112 Hz."""
-    return f"{hertz / 1000:.3g} kHz" if hertz >= 999.5 else f"{hertz:.3g} Hz"
 
 
 def _heard(result: LongTermResult) -> list[int]:
@@ -160,8 +149,8 @@ def _phrase(deviation: BandDeviation) -> str:
         case True, True:
             return f"{amount} at all frequencies"
         case False, True:
-            return f"{amount} above {kilohertz(deviation.low)}"
+            return f"{amount} above {hertz(deviation.low)}"
         case True, False:
-            return f"{amount} below {kilohertz(deviation.high)}"
+            return f"{amount} below {hertz(deviation.high)}"
         case _:
-            return f"{amount} from {kilohertz(deviation.low)} to {kilohertz(deviation.high)}"
+            return f"{amount} from {hertz(deviation.low)} to {hertz(deviation.high)}"

@@ -14,6 +14,7 @@ from passband.data import ImageSamples
 from passband.metrics import MeanPSD, OctaveDistance, SpectrumResult, log_spectral_ratio
 from passband.reports.figures import image_grid, psd_figure, ratio_figure, write_figure
 from passband.reports.page import Figure, Section, Table, Text
+from passband.reports.words import signed
 
 NOTICEABLE = 0.5  # dB; a smaller difference of an octave is not worth a sentence
 _HALVES_FROM = 64  # real images; below, two halves say nothing
@@ -99,13 +100,13 @@ def image_notes(name: str, data: ImageSamples) -> list[str]:
     return notes
 
 
-def left_out_note(name: str, skipped: Sequence[tuple[str, str]]) -> list[str]:
+def left_out_note(name: str, skipped: Sequence[tuple[str, str]], what: str = "images") -> list[str]:
     """A note that names the first few (file, reason) of a set that were left out; none where all were used."""
     if not skipped:
         return []
     named = "; ".join(f"{file} ({reason})" for file, reason in skipped[:_NAMED])
     more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
-    return [f"Left out of the {name} images: {len(skipped)}. {named}{more}."]
+    return [f"Left out of the {name} {what}: {len(skipped)}. {named}{more}."]
 
 
 def comparison_numbers(result: SpectrumResult, reference_lsd: float | None = None) -> dict[str, Any]:
@@ -243,11 +244,6 @@ def _range(low: int, high: int, result: SpectrumResult) -> str:
     if low == 1:
         return f"up to {high} cycles per image" if high > 1 else "at 1 cycle per image"
     return f"at {span(low, high)} cycles per image"
-
-
-def signed(decibels: float) -> str:
-    """A difference with its sign, two digits after the point and a true minus."""
-    return f"{round(decibels, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no minus before a zero
 
 
 def span(low: int, high: int) -> str:

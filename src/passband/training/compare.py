@@ -2,79 +2,32 @@
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from passband._checks import check_choice, check_integer
-from passband.forcing.operator import check_kappa
-from passband.metrics.planes import SampleKind
 from passband.metrics.sample_comparison import SampleComparison, compare_samples
 from passband.metrics.sample_spectrum import MEASURED_SUFFIX
-from passband.process import EDM, VP, Flow, Process
+from passband.reports.audio_folders import AudioFound
+from passband.reports.compare import left_out_note
 from passband.reports.front import FrontReport
 from passband.reports.spectrum import spectrum_report
+from passband.reports.spectrum.words import terms_of
+from passband.training.audio_samples import AudioSet
+from passband.training.compare_audio import AudioSettings, AudioWork
+from passband.training.compare_settings import (
+    PROCESSES,
+    CompareSettings,
+    check_out,
+    check_place,
+    check_settings,
+    sample_kind,
+)
 from passband.training.measured_files import part_name
 from passband.training.measured_set import MeasuredSet, Measuring
 from passband.training.sample_measure import OnProgress, Wanted, measure_sets
-from passband.training.sample_paths import Opening, Pair, Side, kind_of_side, open_pair
+from passband.training.sample_paths import Pair, Side, open_pair, sample_rate_of
 from passband.training.sample_sets import SampleSet
-from passband.transforms.taper import TAPERS, Taper
-
-PROCESSES: dict[str, Callable[[], Process]] = {"flow": lambda: Flow(data_at=1), "vp": VP, "edm": EDM}
-
-
-@dataclass(frozen=True)
-class CompareSettings:
-    """How two sets of samples are compared.
-
-    Args:
-        opening: how samples are read.
-        taper: "hann", or "none" for samples that are periodic.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
-        workers: processes; None: as many as are worth it.
-        process: noising process whose time is shown beside the fronts of Spectral Forcing: "flow", "vp" or "edm".
-        kappa: steepness of its mask.
-        window: side of its windows; None: whole images.
-        exact: its exact variant.
-
-    Raises:
-        TypeError: if a number is none.
-        ValueError: if one is out of range, or a name unknown.
-
-    """
-
-    opening: Opening = field(default_factory=Opening)
-    taper: Taper = "hann"
-    replicates: int = 200
-    seed: int = 0
-    workers: int | None = None
-    process: str = "flow"
-    kappa: float = 30.0
-    window: int | None = None
-    exact: bool = False
-
-    def __post_init__(self) -> None:
-        check_choice("taper", self.taper, TAPERS)
-        check_choice("process", self.process, PROCESSES)
-        check_kappa(self.kappa)
-        for name, value, least in (
-            ("replicates", self.replicates, 20),
-            ("seed", self.seed, None),
-            ("workers", self.workers, 1),
-            ("batch_size", self.opening.batch_size, 1),
-        ):
-            if value is None:
-                continue
-            check_integer(name, value)
-            if least is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-
-    def measuring(self, kind: SampleKind) -> Measuring:
-        """How samples of a kind are measured."""
-        return Measuring(kind, self.taper, self.replicates, self.seed, self.window)
 
 
 @dataclass(frozen=True)
@@ -87,6 +40,7 @@ class Compared:
         fronts: the power law of the samples, for the fronts of Spectral Forcing.
         notes: what a reader must know.
         page: the page.
+        audio: what was measured of clips beside their spectra; None of anything else.
 
     """
 
@@ -95,6 +49,7 @@ class Compared:
     fronts: FrontReport | None
     notes: list[str]
     page: Path
+    audio: AudioFound | None = None
 
 
 def compare_paths(
@@ -109,8 +64,9 @@ def compare_paths(
 ) -> Compared:
     """Compare two sets of samples and write the page.
 
-    A path is a folder or zip of images, an array file (.npz, .npy, .safetensors, or FILE:name), a folder of latents, a
-    measured set or a folder of its parts; `fake` may be a run's folder or its samples/, whose steps become a series.
+    A path is a folder or zip of images, a folder of audio, an array file (.npz, .npy, .safetensors, or FILE:name), a
+    folder of latents, a measured set or a folder of its parts; `fake` may be a run's folder or its samples/, whose
+    steps become a series.
 
     Args:
         real: the reference.
@@ -132,12 +88,13 @@ def compare_paths(
 
     """
     settings = CompareSettings() if settings is None else settings
-    _check_out(out)
+    check_out(out)
     if keep_measured is not None:
         named = keep_measured.name.endswith(MEASURED_SUFFIX)
-        _check_place("--keep-measured", keep_measured.parent if named else keep_measured)
+        check_place("--keep-measured", keep_measured.parent if named else keep_measured)
     pair = open_pair(real, fake, settings.opening, on_progress)
-    _check_settings(pair, settings)
+    check_settings(pair, settings)
+    work = _audio_work(pair, settings)
     sides = {"real": pair.real} | dict(zip(_fake_names(pair), pair.fake, strict=True))
     measured = _measure(sides, out / "measured", settings, keep_measured, on_progress)
     found = dict(zip(sides, measured, strict=True))
@@ -146,6 +103,11 @@ def compare_paths(
     comparison = series[-1][1] if series else compare_samples(found["real"].spectrum, last.spectrum)
     notes = [note for name, side in sides.items() for note in _notes(name, side, found[name])]
     fronts = _fronts(found["real"], last, settings)
+    heard, beside = None, None
+    if work is not None:
+        heard = work.measure(on_progress)
+        beside = work.beside(heard, out)
+        notes += work.notes
     if on_progress is not None:
         on_progress("drawing the page", 0, 1)
     page = spectrum_report(
@@ -153,15 +115,16 @@ def compare_paths(
         out,
         real_images=found["real"].thumbnails,
         fake_images=last.thumbnails,
-        settings=_shown(real, fake, pair, settings),
+        settings=_shown(real, fake, pair, settings) | _shown_of_audio(heard),
         notes=notes,
         fronts=fronts,
         series=series,
+        beside=beside,
         command=command,
     )
     if on_progress is not None:
         on_progress("drawing the page", 1, 1)
-    return Compared(comparison, series, fronts, notes, page)
+    return Compared(comparison, series, fronts, notes, page, heard)
 
 
 def measure_shares(
@@ -191,9 +154,14 @@ def measure_shares(
 
     """
     settings = CompareSettings() if settings is None else settings
-    _check_out(out)
+    check_out(out)
     pair = open_pair(real, fake, settings.opening, on_progress)
-    _check_settings(pair, settings)
+    check_settings(pair, settings)
+    if settings.audio != AudioSettings():
+        raise ValueError(
+            "shares are of the spectra alone: leave out --metrics, --embedding and --players, and compare the two "
+            "folders of audio without --share for these"
+        )
     if pair.steps:
         raise ValueError(
             f"{str(fake)!r} holds the samples of several steps, which are not divided into shares: give the samples of "
@@ -205,56 +173,28 @@ def measure_shares(
         for name, side in named.items()
         if isinstance(side, SampleSet)
     ]
-    measure_sets(wanted, settings.measuring(_kind(pair.real)), workers=settings.workers, on_progress=on_progress)
+    measure_sets(wanted, settings.measuring(pair.real), workers=settings.workers, on_progress=on_progress)
     return [each.keep for each in wanted if each.keep is not None]
 
 
-def _check_out(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out must be a folder, got the file {str(out)!r}: choose another place for the report")
-    _check_place("--out", out)
-
-
-def _check_place(option: str, path: Path) -> None:
-    """Raise where a folder cannot be made or written to, as far as that is known before hours of measuring."""
-    folder = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if not folder.is_dir():
-        raise ValueError(f"{option} cannot be {str(path)!r}, since {str(folder)!r} is a file: choose another place")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
+def _audio_work(pair: Pair, settings: CompareSettings) -> AudioWork | None:
+    """What is to be measured of clips, where there are some on both sides."""
+    real, fake = pair.real, pair.fake[-1]
+    if isinstance(real, AudioSet) and isinstance(fake, AudioSet):
+        return AudioWork(real, fake, settings.audio, settings.opening.limit)
+    if sample_rate_of(real) is not None and settings.audio != AudioSettings():
         raise ValueError(
-            f"nothing can be written into {str(folder)!r} ({error.strerror}): choose another {option}, or make room"
-        ) from error
+            "of what was measured before there are no clips to listen to or to compare in pairs: leave out --metrics, "
+            "--embedding and --players, or give both folders of audio"
+        )
+    return None
 
 
-def _check_settings(pair: Pair, settings: CompareSettings) -> None:
-    """Raise, before anything is measured, if measured sets were measured otherwise."""
-    asked = settings.measuring(_kind(pair.real))
-    for side in (pair.real, *pair.fake):
-        if not isinstance(side, MeasuredSet):
-            continue
-        found = side.measuring
-        keys = ["taper", "replicates", "seed"] + ["window"] * side.has_law  # which is measured in windows
-        wrong = [key for key in keys if getattr(found, key) != getattr(asked, key)]
-        if wrong:
-            raise ValueError(
-                f"the measured {side.name} were measured with "
-                + ", ".join(f"{key} {getattr(found, key)}" for key in wrong)
-                + ": "
-                + " and ".join(_as_measured(key, getattr(found, key)) for key in wrong)
-                + ", or measure them again"
-            )
-
-
-def _as_measured(key: str, value: object) -> str:
-    return f"leave out --{key}" if value is None else f"give --{key} {value}"
-
-
-def _kind(side: Side) -> SampleKind:
-    kinds: dict[str, SampleKind] = {"images": "images", "latents": "latents", "signals": "signals"}
-    return kinds[kind_of_side(side)]
+def _shown_of_audio(found: AudioFound | None) -> dict[str, str | int | float | None]:
+    if found is None:
+        return {}
+    embedding = {} if found.frechet is None else {"embedding of the Fréchet distance": found.frechet.result.features}
+    return {"pairs of one name": found.pairs, **embedding}
 
 
 def _fake_names(pair: Pair) -> list[str]:
@@ -269,7 +209,7 @@ def _measure(
     on_progress: OnProgress | None,
 ) -> list[MeasuredSet]:
     """What was measured of each side, those that had been already included."""
-    measuring = settings.measuring(_kind(sides["real"]))
+    measuring = settings.measuring(sides["real"])
     wanted = {
         name: _wanted(name, side, folder, measuring, keep_measured, settings.opening.batch_size)
         for name, side in sides.items()
@@ -305,7 +245,9 @@ def _series(
 
 
 def _notes(name: str, side: Side, measured: MeasuredSet) -> list[str]:
-    return side.notes(name, measured.skipped) if isinstance(side, SampleSet) else []
+    if isinstance(side, SampleSet):
+        return side.notes(name, measured.skipped)
+    return left_out_note(name, measured.skipped, terms_of(side.measuring.kind, side.spectrum.sample_rate).samples)
 
 
 def _fronts(real: MeasuredSet, fake: MeasuredSet, settings: CompareSettings) -> FrontReport | None:
@@ -331,7 +273,7 @@ def _shown(real: Path, fake: Path, pair: Pair, settings: CompareSettings) -> dic
         "fake from": str(fake),
         "fake read as": _reading(pair.fake[-1]),
     }
-    if _kind(pair.real) == "images":
+    if sample_kind(pair.real) == "images":
         shown["crop"] = opening.crop
     return shown | {
         "limit": opening.limit or "none",
@@ -342,4 +284,7 @@ def _shown(real: Path, fake: Path, pair: Pair, settings: CompareSettings) -> dic
 
 
 def _reading(side: Side) -> str:
-    return side.reading if isinstance(side, SampleSet) else f"{side.count:,} {side.measuring.kind}, measured before"
+    if isinstance(side, SampleSet):
+        return side.reading
+    what = terms_of(side.measuring.kind, side.spectrum.sample_rate).counted
+    return f"{side.count:,} {what}, measured before"

@@ -1,8 +1,11 @@
 """Measured sets that lie in files: one file, or a folder with the parts that several machines measured."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from passband.metrics.sample_spectrum import MEASURED_SUFFIX
 from passband.training.measured_set import MeasuredSet
@@ -25,6 +28,18 @@ def holds_measured(path: Path) -> bool:
     if path.is_dir():
         return any(path.glob(f"*{MEASURED_SUFFIX}"))
     return path.name.endswith(MEASURED_SUFFIX)
+
+
+def measured_rate(path: Path) -> int | None:
+    """The sample rate of audio that was measured, Hz; None of everything else, and of what cannot be read."""
+    files = sorted(path.glob(f"*{MEASURED_SUFFIX}")) if path.is_dir() else [path]
+    try:
+        with safe_open(files[0], "np") as file:
+            facts = json.loads((file.metadata() or {}).get("passband", "null"))
+    except (OSError, SafetensorError, ValueError):
+        return None  # opening it says why
+    rate = facts.get("sample_rate") if isinstance(facts, dict) else None
+    return rate if isinstance(rate, int) else None
 
 
 def load_measured(path: Path, name: str) -> MeasuredSet:

@@ -36,6 +36,7 @@ class Measuring:
         replicates: of the bootstrap.
         seed: of the bootstrap.
         window: side of the windows in which the power law is measured; None: whole samples.
+        sample_rate: of audio, Hz.
 
     """
 
@@ -44,6 +45,7 @@ class Measuring:
     replicates: int = 200
     seed: int = 0
     window: int | None = None
+    sample_rate: int | None = None
 
 
 class MeasuredSet:
@@ -105,6 +107,8 @@ class MeasuredSet:
 
         """
         self.spectrum.update(chunk.samples, chunk.keys)
+        if self.measuring.kind == "signals":  # Spectral Forcing, whose fronts the law is for, acts on images
+            return
         of_law = [place for place, number in enumerate(chunk.numbers) if number % law_every == 0]
         if of_law:
             self.law.update(chunk.samples if law_every == 1 else chunk.samples[of_law])

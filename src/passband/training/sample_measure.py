@@ -70,7 +70,7 @@ class Wanted:
     @property
     def label(self) -> str:
         """What the samples are called in errors: "fake images"."""
-        return f"{self.name} {self.samples.kind}"
+        return f"{self.name} {'clips' if self.samples.sample_rate else self.samples.kind}"
 
     def facts(self, measuring: Measuring) -> dict[str, Any]:
         """What the measurement depends on."""
@@ -234,6 +234,8 @@ class _Work:
         measured = self.tree.whole if self.wanted.blocks else MeasuredSet(self.wanted.label, self.measuring)
         if not measured.count:
             raise ValueError(_nothing(self.wanted, measured))
+        found = self.wanted.samples.left_out  # of which a page of what was measured tells too
+        measured.skipped = [*found, *(each for each in measured.skipped if each not in found)]
         if self.wanted.keep is not None:
             measured.save(self.wanted.keep, self.facts)
         if self._partial is not None:

@@ -1,4 +1,4 @@
-"""What lies at a path that samples are to be read from, and two such paths opened so that they can be compared."""
+"""Two paths that samples are read from, opened so that they can be compared."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 from passband._checks import check_choice
 from passband.data import ArraySamples, ImageFolder, LatentShards
-from passband.data._latent_header import LATENTS_FILE, SETTINGS_FILE
-from passband.data.arrays import VALUES, is_array_file
-from passband.data.listing import AUDIO_SUFFIXES, IMAGE_SUFFIXES, names_ending
-from passband.training.measured_files import holds_measured, load_measured
+from passband.data.arrays import VALUES
+from passband.data.listing import AUDIO_SUFFIXES, names_ending
+from passband.training.audio_pair import open_audio
+from passband.training.measured_files import load_measured
 from passband.training.measured_set import MeasuredSet
+from passband.training.path_kinds import ARRAY, AUDIO, IMAGES, MEASURED, SERIES, is_of_audio, kind_of_path
 from passband.training.sample_series import MosaicSet, Step, check_shows_images, find_steps, run_of
 from passband.training.sample_sets import ImageSet, RowSet, SampleSet, Shape
-
-AUDIO, IMAGES, ARRAY, LATENTS, MEASURED, SERIES = "audio", "images", "array", "latents", "measured", "series"
 
 #: Called with (what is done, how much is done, how much there is).
 OnProgress = Callable[[str, int, int], None]
@@ -34,6 +33,7 @@ class Opening:
         values: what the values of arrays are, see [`ArraySamples`][passband.data.ArraySamples].
         limit: use this many samples at most.
         strict: raise at the first file that cannot be used.
+        sample_rate: to which audio is resampled, Hz; None: the lowest of the folders' commonest rates.
         batch_size: samples that are measured at once.
 
     """
@@ -44,6 +44,7 @@ class Opening:
     values: str = "auto"
     limit: int | None = None
     strict: bool = False
+    sample_rate: int | None = None
     batch_size: int = 64
 
     def __post_init__(self) -> None:
@@ -64,58 +65,6 @@ class Pair(NamedTuple):
     real: Side
     fake: list[Side]
     steps: list[int]
-
-
-def kind_of_path(path: Path) -> str:
-    """What lies at a path: "audio", "images", "array", "latents", "measured" or "series".
-
-    Raises:
-        FileNotFoundError: if there is nothing.
-        ValueError: if it is nothing that can be compared.
-
-    """
-    if is_array_file(path) and not holds_measured(path):
-        return ARRAY  # whether it is there, opening it says
-    if not path.exists():
-        raise FileNotFoundError(f"no such folder or file: {str(path)!r}; check the path")
-    if holds_measured(path):
-        return MEASURED
-    if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
-        raise ValueError(f"{str(path)!r} is one file of audio: give the folder that holds the clips to compare")
-    if not path.is_dir():
-        return IMAGES  # a zip of images, or none: reading it says which
-    if (path / LATENTS_FILE).is_file() or (path / SETTINGS_FILE).is_file():
-        return LATENTS
-    return SERIES if _is_series(path) else _kind_of_files(path)
-
-
-def _is_series(path: Path) -> bool:
-    """Whether it is a run's folder, or holds the samples of several steps, or pictures of many samples."""
-    if (path / "recipe.yaml").is_file():
-        return True
-    steps = find_steps(path)
-    return len(steps) > 1 or any(step.path.is_file() for step in steps)
-
-
-def _kind_of_files(path: Path) -> str:
-    sounds, pictures = (names_ending(path, suffixes) for suffixes in (AUDIO_SUFFIXES, IMAGE_SUFFIXES))
-    if sounds and pictures:
-        raise ValueError(
-            f"{str(path)!r} holds audio ({len(sounds)} files, such as {sounds[0]!r}) and images ({len(pictures)}, such "
-            f"as {pictures[0]!r}); give folders that hold one of them"
-        )
-    if sounds or pictures:
-        return AUDIO if sounds else IMAGES
-    arrays = names_ending(path, (".npy", ".npz", ".safetensors"))
-    if arrays:
-        raise ValueError(
-            f"{str(path)!r} holds neither audio nor images, but arrays, such as {arrays[0]!r}: give the file itself, "
-            f"{str(path / arrays[0])!r}"
-        )
-    raise ValueError(
-        f"found neither audio nor images in {str(path)!r}: looked in all its folders (hidden files are left out) "
-        f"for files ending in {', '.join((*AUDIO_SUFFIXES, *IMAGE_SUFFIXES))}; check the path"
-    )
 
 
 def open_pair(real: Path, fake: Path, opening: Opening, on_progress: OnProgress | None = None) -> Pair:
@@ -140,12 +89,15 @@ def open_pair(real: Path, fake: Path, opening: Opening, on_progress: OnProgress 
             f"{str(real)!r} is a run, or holds its samples at several steps: the reference is one set of samples, such "
             "as the data that it was trained on"
         )
+    heard = is_of_audio(real)
     run = run_of(fake) if kinds[1] == SERIES else None
-    if run is not None:
+    if run is not None and not heard:
         check_shows_images(run)
     steps = find_steps(fake) if kinds[1] == SERIES else []
     if kinds[1] == SERIES and not steps:
         raise ValueError(f"{str(fake)!r} holds no samples yet: draw some with passband sample, or train on")
+    if heard or kinds[1] == AUDIO:
+        return _open_sounds(real, fake, kinds, steps, opening, on_progress)
     opened: dict[str, Side] = {}
     if kinds[0] not in (IMAGES, SERIES):
         opened["real"] = _open_fixed("real", real, kinds[0], opening)
@@ -163,6 +115,30 @@ def open_pair(real: Path, fake: Path, opening: Opening, on_progress: OnProgress 
     for side in sides:
         _check_alike(real, opened["real"], fake, side)
     return Pair(opened["real"], sides, [step.step for step in steps])
+
+
+def _open_sounds(
+    real: Path, fake: Path, kinds: tuple[str, str], steps: list[Step], opening: Opening, on_progress: OnProgress | None
+) -> Pair:
+    """The pair where one side at least is audio, or what was measured of some."""
+    others = {AUDIO, MEASURED} | ({SERIES} if all(_holds_audio(step.path) for step in steps) else set())
+    if not set(kinds) <= others:
+        audio, other = (real, fake) if kinds[0] in (AUDIO, MEASURED) else (fake, real)
+        raise ValueError(
+            f"both must hold the same kind of samples; {str(audio)!r} holds audio, {str(other)!r} does not"
+        )
+    fakes = {f"fake, step {step.step}": step.path for step in steps} or {"fake": fake}
+    opened = open_audio(
+        real, fakes, opening.sample_rate, limit=opening.limit, strict=opening.strict, on_progress=on_progress
+    )
+    sides: list[Side] = list(opened[1])
+    for side in sides:
+        _check_alike(real, opened[0], fake, side)
+    return Pair(opened[0], sides, [step.step for step in steps])
+
+
+def _holds_audio(path: Path) -> bool:
+    return path.is_dir() and bool(names_ending(path, AUDIO_SUFFIXES))
 
 
 def _check_kinds(real: Path, fake: Path, kinds: tuple[str, str], opened: Mapping[str, Side]) -> None:
@@ -191,6 +167,11 @@ def shape_of(side: Side) -> Shape:
 def kind_of_side(side: Side) -> str:
     """What the samples are: images, latents or signals."""
     return side.kind if isinstance(side, SampleSet) else side.spectrum.kind
+
+
+def sample_rate_of(side: Side) -> int | None:
+    """The sample rate of audio, Hz; None of everything else."""
+    return side.sample_rate if isinstance(side, SampleSet) else side.spectrum.sample_rate
 
 
 def _open_fixed(name: str, path: Path, kind: str, opening: Opening) -> Side:
@@ -268,6 +249,16 @@ def _check_alike(real_path: Path, real: Side, fake_path: Path, fake: Side) -> No
     kinds, shapes = [kind_of_side(side) for side in (real, fake)], [shape_of(side) for side in (real, fake)]
     if kinds[0] != kinds[1]:
         raise ValueError(_other_kind((real_path, fake_path), kinds, shapes))
+    rates = [sample_rate_of(side) for side in (real, fake)]
+    if rates[0] != rates[1]:
+        known = [
+            f"{str(path)!r} {'at no rate' if rate is None else f'at {rate} Hz'}"
+            for path, rate in zip((real_path, fake_path), rates, strict=True)
+        ]
+        raise ValueError(
+            f"both must be measured at one sample rate, got {known[0]} and {known[1]}; measure one of them again with "
+            "--sample-rate"
+        )
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"both must hold samples of one shape, (channels, *spatial): those in {str(real_path)!r} have {shapes[0]}, "

@@ -57,8 +57,8 @@ def check_shows_images(run: RunFolder) -> None:
     recipe = run.recipe()
     if isinstance(recipe.data, AudioData):
         raise RecipeError(
-            f"{str(run.root)!r} is a run of audio, which is compared one step at a time: give the folder of its clips, "
-            f"such as one in {str(run.samples)!r}"
+            f"{str(run.root)!r} is a run of audio, whose samples are compared with clips: give a folder of audio as "
+            "the reference"
         )
     if not isinstance(recipe, Recipe | FinetuneRecipe):
         raise RecipeError(

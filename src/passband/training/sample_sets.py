@@ -4,12 +4,13 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from passband.data import ArraySamples, ImageFolder, LatentShards, Skipped, from_uint8
@@ -76,6 +77,7 @@ class SampleSet(ABC):
     Attributes:
         path: where it lies, for people to read.
         kind: "images", "latents" or "signals".
+        sample_rate: of signals that are audio, Hz; None of everything else.
         shape: (channels, \*spatial) of a sample.
         reading: how the files were read, in a few words.
         reader: what reads its blocks; can be sent to another process.
@@ -84,6 +86,7 @@ class SampleSet(ABC):
 
     path: str
     kind: str
+    sample_rate: int | None = None
     shape: Shape
     reading: str
     reader: Reader
@@ -99,6 +102,11 @@ class SampleSet(ABC):
     @abstractmethod
     def facts(self) -> dict[str, Any]:
         """What the samples depend on, the files' sizes and times included, to notice that they changed."""
+
+    @property
+    def left_out(self) -> Sequence[Skipped]:
+        """Files that were left out when the set was opened, with the reasons."""
+        return ()
 
     def notes(self, name: str, skipped: Sequence[Skipped]) -> list[str]:
         """What a reader of the report must know of the set, called by a name."""
@@ -118,7 +126,7 @@ class ImageSet(SampleSet):
     def __init__(self, data: ImageFolder) -> None:
         self.data, self.path = data, data.path
         self.shape = (data.channels, *data.size)
-        self.reader = _ImageReader(data.path, data.framing, _chunk(self.shape), data.strict)
+        self.reader = _ImageReader(data.path, data.framing, samples_at_once(self.shape), data.strict)
         framed = "whole tiles" if data.crop == "tile" else "central parts"
         self.reading = f"{len(data):,} {framed} of {len(data.names):,} images"
 
@@ -141,20 +149,19 @@ class ImageSet(SampleSet):
     def facts(self) -> dict[str, Any]:
         """See the base class."""
         framing = self.data.framing._asdict() | {"resolution": list(self.data.size)}
-        return {"images": self.data.digest(), "files": self._stamps(), "framing": framing}
+        root = Path(self.path).expanduser()
+        paths = [root / name for name in self.data.names] if root.is_dir() else [root]
+        return {"images": self.data.digest(), "files": files_stamp(paths), "framing": framing}
+
+    @property
+    def left_out(self) -> Sequence[Skipped]:
+        """See the base class."""
+        return self.data.skipped
 
     def notes(self, name: str, skipped: Sequence[Skipped]) -> list[str]:
         """See the base class: what was left out, and whether images were resized."""
         self.data.skipped += [each for each in skipped if each not in self.data.skipped]
         return image_notes(name, self.data)
-
-    def _stamps(self) -> str:
-        root = Path(self.path).expanduser()
-        paths = [root / name for name in self.data.names] if root.is_dir() else [root]
-        found = hashlib.blake2b(digest_size=16)
-        for path in paths:
-            found.update(json.dumps(file_stamp(path)).encode())
-        return found.hexdigest()
 
 
 class _ImageReader(Reader):
@@ -165,21 +172,11 @@ class _ImageReader(Reader):
 
     def read(self, block: Block) -> Iterator[Chunk]:
         """See the base class."""
-        pixels: list[Pixels] = []
-        keys: list[str] = []
-        numbers: list[int] = []
-        first = block.first
-        for entry in block.items:
-            samples = self._decoded(entry)
-            pixels += list(samples)
-            keys += [sample_key(entry.name)] * len(samples)
-            numbers += range(first, first + len(samples))
-            first += len(entry.tiles)
-            while len(pixels) >= self.chunk:
-                yield _images(pixels[: self.chunk], keys[: self.chunk], numbers[: self.chunk])
-                del pixels[: self.chunk], keys[: self.chunk], numbers[: self.chunk]
-        if pixels:
-            yield _images(pixels, keys, numbers)
+        sizes = [len(entry.tiles) for entry in block.items]
+        files = ((entry.name, self._decoded(entry)) for entry in block.items)
+        for pixels, keys, numbers in gathered(files, sizes, block.first, self.chunk):
+            images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+            yield Chunk(from_uint8(images).contiguous(), keys, numbers)
 
     def _decoded(self, entry: Entry) -> Pixels:
         """The samples of a file, none if it is broken."""
@@ -199,12 +196,34 @@ class _ImageReader(Reader):
         return {**self.__dict__, "_source": None, "skipped": []}
 
 
-def _images(pixels: Sequence[Pixels], keys: list[str], numbers: list[int]) -> Chunk:
-    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-    return Chunk(from_uint8(images).contiguous(), keys, numbers)
+def gathered(
+    files: Iterable[tuple[str, NDArray[Any]]], sizes: Sequence[int], first: int, chunk: int
+) -> Iterator[tuple[NDArray[Any], list[str], list[int]]]:
+    """The samples of several files, so many at a time, with their keys and numbers.
+
+    Args:
+        files: name and samples of each; none of a broken one.
+        sizes: how many samples each should have, which are numbered whether they are there or not.
+        first: number of the first sample.
+        chunk: samples at a time.
+
+    """
+    rows: list[NDArray[Any]] = []
+    keys: list[str] = []
+    numbers: list[int] = []
+    for (name, samples), size in zip(files, sizes, strict=True):
+        rows += list(samples)
+        keys += [sample_key(name)] * len(samples)
+        numbers += range(first, first + len(samples))
+        first += size
+        while len(rows) >= chunk:
+            yield np.stack(rows[:chunk]), keys[:chunk], numbers[:chunk]
+            del rows[:chunk], keys[:chunk], numbers[:chunk]
+    if rows:
+        yield np.stack(rows), keys, numbers
 
 
-def _chunk(shape: Shape) -> int:
+def samples_at_once(shape: Shape) -> int:
     """How many samples are held at once."""
     return max(1, _AT_ONCE // math.prod(shape))
 
@@ -228,6 +247,14 @@ def file_stamp(path: Path) -> list[int]:
     """Size and time of a file."""
     found = path.stat()
     return [found.st_size, found.st_mtime_ns]
+
+
+def files_stamp(paths: Iterable[Path]) -> str:
+    """A hash of the sizes and times of files."""
+    found = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        found.update(json.dumps(file_stamp(path)).encode())
+    return found.hexdigest()
 
 
 class RowSet(SampleSet):
@@ -258,7 +285,7 @@ class RowSet(SampleSet):
         total = len(data)
         count = total if limit is None else min(limit, total)
         self.numbers = [number * total // count for number in range(count)]
-        self.reader = _RowReader(data, _chunk(data.shape), luma)
+        self.reader = _RowReader(data, samples_at_once(data.shape), luma)
         self.reading = self._reading(luma)
 
     def __len__(self) -> int:

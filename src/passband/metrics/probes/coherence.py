@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from passband.metrics.frequency_words import octave_name
 from passband.metrics.plane_map import whole_spectrum
 from passband.metrics.planes import Planes
-from passband.metrics.probes._octaves import octave_label
+from passband.metrics.probes._octaves import LOWEST_HEARD, OCTAVE_TOP
 
 _DEGREES = (0, 45, 90, 135)
 _BINS = 2  # of the lowest octave of a triple, at least
@@ -51,6 +52,9 @@ class PhaseCoherence:
     with the edges. Orientations are those of the wave vector: 0° for waves that run horizontally (vertical edges), 45°
     for those that run from the lower left to the upper right.
 
+    Args:
+        sample_rate: of audio, Hz: triples that reach below 20 Hz are left out then.
+
     Example:
         >>> import torch
         >>> from passband.metrics import Planes
@@ -69,16 +73,19 @@ class PhaseCoherence:
     axes: tuple[str, ...] = ("octaves", "orientation")
     compared = True
 
+    def __init__(self, sample_rate: int | None = None) -> None:
+        self.sample_rate = sample_rate
+
     def check(self, shape: tuple[int, ...]) -> bool:
         """One or two axes, large enough for three octaves."""
-        return len(shape) in (2, 3) and _triples(shape[1:]) > 0
+        return len(shape) in (2, 3) and len(self._ranges(shape[1:])) > 0
 
     def __call__(self, planes: Planes) -> Float[Tensor, "batch triples orientations 2"]:
         """Numerator and denominator of each sample."""
         full = whole_spectrum(planes.gray_spectrum, planes.size[-1]).flatten(1)
         least = _FLAT * (full.real.square() + full.imag.square()).sum(1)
         responses = [_responses(full, octave, least) for octave in _filters(planes.size)]
-        triples = zip(responses, responses[1:], responses[2:], strict=False)
+        triples = list(zip(responses, responses[1:], responses[2:], strict=False))[: len(self._ranges(planes.size))]
         return torch.stack([_coherence(*triple) for triple in triples], 1)
 
     def derive(self, block: Float[Tensor, "*lead triples orientations 2"]) -> Float[Tensor, "..."]:
@@ -86,10 +93,15 @@ class PhaseCoherence:
         return block[..., 0] / block[..., 1].clamp_min(torch.finfo(block.dtype).tiny)
 
     def labels(self, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
-        """The range of each triple in cycles per pixel, and the angles in degrees."""
-        tops = (2.0 ** -(1 + triple) for triple in range(_triples(shape[1:])))
-        ranges = tuple(octave_label(top / 8, top) for top in tops)
+        """The range of each triple in cycles per pixel or in Hz, and the angles in degrees."""
+        ranges = tuple(octave_name(ends, self.sample_rate) for ends in self._ranges(shape[1:]))
         return ranges, tuple(f"{degrees}°" for degrees in _DEGREES) if len(shape) == 3 else ("along",)
+
+    def _ranges(self, size: tuple[int, ...]) -> list[tuple[float, float]]:
+        """Both ends of each triple, cycles per position, finest first."""
+        least = 0.0 if self.sample_rate is None else LOWEST_HEARD / self.sample_rate
+        tops = (OCTAVE_TOP / 2**triple for triple in range(_triples(size)))
+        return [(top / 8, top) for top in tops if top / 8 >= least]
 
 
 def _triples(size: tuple[int, ...]) -> int:

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from passband.metrics.frequency_words import octave_name
 from passband.metrics.planes import Planes
-from passband.metrics.probes._octaves import frequency_octaves, octave_label
+from passband.metrics.probes._octaves import frequency_octaves
 from passband.transforms import band_pool, half_weights, radial_bins, radial_grid
 
 SECTORS = 12
@@ -55,7 +56,7 @@ class DirectionalPower:
     def labels(self, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
         """The octaves in cycles per pixel, and the angles in degrees."""
         octaves = frequency_octaves(min(shape[1:]))[: _octaves(shape[1:])]
-        return tuple(octave_label(*octave) for octave in octaves), tuple(f"{15 * sector}°" for sector in range(SECTORS))
+        return tuple(octave_name(octave) for octave in octaves), tuple(f"{15 * sector}°" for sector in range(SECTORS))
 
 
 @lru_cache(maxsize=8)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from passband.metrics.planes import Planes, wavelet_levels
-from passband.metrics.probes.wavelet import subband_labels
+from passband.metrics.probes.wavelet import subband_labels, subband_octaves
 
 _FLAT = 1e-11  # of a sample's mean square: less is what rounding leaves of a sub-band without content
 
@@ -17,6 +17,9 @@ class WaveletKurtosis:
     then the geometric mean over samples: 3 for Gaussian noise, more where few coefficients are large and many small,
     as at edges. A spectrum does not see it: noise of the right colour in the place of detail lowers it. The plain mean
     would be decided by a few samples that are empty but for a spot. Samples whose sub-band is flat are left out.
+
+    Args:
+        sample_rate: of audio, Hz: levels that are not heard are left out then.
 
     Example:
         >>> import torch
@@ -36,6 +39,9 @@ class WaveletKurtosis:
     axes: tuple[str, ...] = ("level", "orientation")
     compared = True
 
+    def __init__(self, sample_rate: int | None = None) -> None:
+        self.sample_rate = sample_rate
+
     def check(self, shape: tuple[int, ...]) -> bool:
         """A side of 16 at least."""
         return wavelet_levels(shape[1:]) > 0
@@ -43,15 +49,16 @@ class WaveletKurtosis:
     def __call__(self, planes: Planes) -> Float[Tensor, "batch levels orientations 2"]:
         """The logarithm and 1, or 0 and 0 where a sub-band is flat."""
         scale = planes.gray.flatten(1).square().mean(1)[:, None]
-        return torch.stack([_log_kurtosis(band, scale) for band in planes.subbands], 1)
+        levels = len(subband_octaves(planes.size, self.sample_rate))
+        return torch.stack([_log_kurtosis(band, scale) for band in planes.subbands[:levels]], 1)
 
     def derive(self, block: Tensor) -> Tensor:
         """The geometric mean over the samples that are not flat; NaN where all are."""
         return (block[..., 0] / block[..., 1]).exp()
 
     def labels(self, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
-        """The octave that each level is about, in cycles per pixel, and the orientations."""
-        return subband_labels(shape)
+        """The octave that each level is about, in cycles per pixel or in Hz, and the orientations."""
+        return subband_labels(shape, self.sample_rate)
 
 
 def _log_kurtosis(band: Tensor, scale: Tensor) -> Tensor:

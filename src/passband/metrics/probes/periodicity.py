@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from passband.metrics.planes import Planes
+from passband.metrics.planes import Planes, SampleKind, scanned_planes
 
 _MULTIPLE = 48  # frequencies m/2, m/3, m/4, m/8 and m/16 fall on multiples of 1/48
 _SIDE = 7  # neighbours on each side that a peak is measured against
@@ -17,7 +17,7 @@ _SMALLEST_SIDE = 24
 
 
 class PeriodicityProfile:
-    r"""Periodogram of where a field is rough, along each axis: peaks at m/p show a pattern of period p.
+    r"""Periodogram of where a plane is rough, along each axis: peaks at m/p show a pattern of period p.
 
     Upsampling makes some pixels smoother than others, a block codec leaves steps at the edges of its blocks, both at
     fixed distances. With $d_2$ and $d_3$ the second and third difference along an axis and
@@ -33,7 +33,11 @@ class PeriodicityProfile:
     out.
 
     What is derived is the height of R over its surroundings: R(f) over the geometric mean of the medians of its
-    neighbours on both sides.
+    neighbours on both sides. Planes are luma and both chroma planes of colour images, which codecs keep at half the
+    resolution; the gray plane of all else.
+
+    Args:
+        kind: of the samples: only images have luma and chroma.
 
     Example:
         >>> import torch
@@ -42,7 +46,7 @@ class PeriodicityProfile:
         >>> probe, noise = PeriodicityProfile(), torch.randn(50, 1, 32, 32, generator=torch.Generator().manual_seed(0))
         >>> doubled = noise.repeat_interleave(2, -1).repeat_interleave(2, -2)  # nearest upsampling by 2
         >>> heights = probe.derive(probe(Planes(doubled)).mean(0))
-        >>> float(height_frequencies((1, 64, 64))[heights[0].argmax()])
+        >>> float(height_frequencies((1, 64, 64))[heights[0, 0].argmax()])
         0.5
 
     Source: the second difference of interpolated signals, A. C. Gallagher, Detection of Linear and Cubic Interpolation
@@ -50,25 +54,32 @@ class PeriodicityProfile:
     """
 
     name, unit, least = "periodicity", "dB", 2.0
-    axes: tuple[str, ...] = ("axis", "frequency")
+    axes: tuple[str, ...] = ("plane", "axis", "frequency")
     compared = False
+
+    def __init__(self, kind: SampleKind = "images") -> None:
+        self.kind = kind
 
     def check(self, shape: tuple[int, ...]) -> bool:
         """One or two axes, of at least 24 positions."""
         return len(shape) in (2, 3) and min(shape[1:]) >= _SMALLEST_SIDE
 
-    def __call__(self, planes: Planes) -> Float[Tensor, "batch axes bins"]:
-        """Periodogram along each axis, followed by 1; zeros throughout for a sample that is flat along the axis."""
-        segment = _segment(planes.size)
-        return torch.stack([_periodogram(planes.gray, axis, segment) for axis in range(1, planes.gray.ndim)], 1)
+    def __call__(self, planes: Planes) -> Float[Tensor, "batch planes axes bins"]:
+        """Periodogram along each axis, followed by 1; zeros throughout for a plane that is flat along the axis."""
+        fields, segment = planes.scanned.flatten(0, 1), _segment(planes.size)
+        found = torch.stack([_periodogram(fields, axis, segment) for axis in range(1, fields.ndim)], 1)
+        return found.reshape(*planes.scanned.shape[:2], *found.shape[1:])
 
-    def derive(self, block: Float[Tensor, "*lead axes bins"]) -> Float64[Tensor, "*lead axes frequencies"]:
+    def derive(
+        self, block: Float[Tensor, "*lead planes axes bins"]
+    ) -> Float64[Tensor, "*lead planes axes frequencies"]:
         """Height over the surroundings, a ratio of powers; NaN where all samples are flat."""
         return profile_heights(mean_periodogram(block))
 
     def labels(self, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
-        """The axes, and the frequencies in cycles per position."""
-        return axis_names(shape), tuple(f"{float(f):.4f}" for f in height_frequencies(shape))
+        """The planes, the axes, and the frequencies in cycles per position."""
+        frequencies = tuple(f"{float(f):.4f}" for f in height_frequencies(shape))
+        return scanned_planes(shape[0], self.kind), axis_names(shape), frequencies
 
 
 def axis_names(shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -88,7 +99,7 @@ def height_frequencies(shape: tuple[int, ...]) -> Float64[Tensor, " frequencies"
     return frequencies[_first(len(frequencies)) :]
 
 
-def mean_periodogram(block: Float[Tensor, "*lead axes columns"]) -> Float64[Tensor, "*lead axes bins"]:
+def mean_periodogram(block: Float[Tensor, "*lead columns"]) -> Float64[Tensor, "*lead bins"]:
     """Mean over the samples that are not flat, of means of the probe's statistics; NaN without any."""
     return block[..., :-1].double() / block[..., -1:]
 
@@ -120,8 +131,8 @@ def _first(bins: int) -> int:
     return _guard(bins) + _SIDE + 1
 
 
-def _periodogram(gray: Tensor, axis: int, segment: int) -> Tensor:
-    second = gray.diff(n=2, dim=axis)
+def _periodogram(fields: Tensor, axis: int, segment: int) -> Tensor:
+    second = fields.diff(n=2, dim=axis)
     profiles = [_roughness(difference, axis) for difference in (second, second.diff(dim=axis))]
     powers = [_even(_power(_relative(profile, segment)).mean(1)) for profile in profiles]
     textured = torch.stack([profile.mean(1) > _FLAT for profile in profiles]).all(0)[:, None]

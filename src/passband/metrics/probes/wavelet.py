@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from passband.metrics.frequency_words import octave_name
 from passband.metrics.planes import Planes, wavelet_levels
-from passband.metrics.probes._octaves import frequency_octaves, octave_label
+from passband.metrics.probes._octaves import frequency_octaves
 
 _PLANE = ("horizontal", "vertical", "diagonal")
 
@@ -16,6 +17,9 @@ class WaveletEnergy:
     Level j holds about the octave from 1/2^(j+1) to 1/2^j cycles per pixel. Orientations are the directions in which
     the plane varies: horizontally, vertically, along both diagonals; signals have one. Edge coefficients are left
     out, see [`Planes`][passband.metrics.Planes].
+
+    Args:
+        sample_rate: of audio, Hz: levels that are not heard are left out then.
 
     Example:
         >>> import torch
@@ -33,24 +37,33 @@ class WaveletEnergy:
     axes: tuple[str, ...] = ("level", "orientation")
     compared = True
 
+    def __init__(self, sample_rate: int | None = None) -> None:
+        self.sample_rate = sample_rate
+
     def check(self, shape: tuple[int, ...]) -> bool:
         """A side of 16 at least."""
         return wavelet_levels(shape[1:]) > 0
 
     def __call__(self, planes: Planes) -> Float[Tensor, "batch levels orientations"]:
         """Energy of each sample."""
-        return torch.stack([band.square().flatten(2).mean(2) for band in planes.subbands], 1)
+        levels = len(subband_octaves(planes.size, self.sample_rate))
+        return torch.stack([band.square().flatten(2).mean(2) for band in planes.subbands[:levels]], 1)
 
     def derive(self, block: Tensor) -> Tensor:
         """The mean energy itself."""
         return block
 
     def labels(self, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
-        """The octave that each level is about, in cycles per pixel, and the orientations."""
-        return subband_labels(shape)
+        """The octave that each level is about, in cycles per pixel or in Hz, and the orientations."""
+        return subband_labels(shape, self.sample_rate)
 
 
-def subband_labels(shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+def subband_octaves(size: tuple[int, ...], sample_rate: int | None = None) -> tuple[tuple[float, float], ...]:
+    """The octaves that the levels of samples of this size are about, without those that are not heard."""
+    return frequency_octaves(min(size), sample_rate)[: wavelet_levels(size)]
+
+
+def subband_labels(shape: tuple[int, ...], sample_rate: int | None = None) -> tuple[tuple[str, ...], ...]:
     r"""Labels of levels and orientations of samples of this shape, (channels, \*spatial)."""
-    octaves = frequency_octaves(min(shape[1:]))[: wavelet_levels(shape[1:])]
-    return tuple(octave_label(*octave) for octave in octaves), _PLANE if len(shape) == 3 else ("along the signal",)
+    names = tuple(octave_name(octave, sample_rate) for octave in subband_octaves(shape[1:], sample_rate))
+    return names, _PLANE if len(shape) == 3 else ("along the signal",)

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from passband._checks import import_extra
-from passband.reports.spectrum.words import Terms, fraction, signed
+from passband.reports.audio_figures import audio_ticks
+from passband.reports.spectrum.words import Terms
+from passband.reports.words import signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,13 +37,19 @@ def largest(values: NDArray[np.float64], least: float) -> float:
 
 
 def frequency_axis(axes: "Axes", low: float, terms: Terms, *, periods: bool = True) -> None:
-    """A logarithmic axis of frequency from `low` to 1/2, and above it the length of a wave."""
+    """A logarithmic axis of frequency from `low` to 1/2, and above it the length of a wave; of audio in kHz."""
     axes.set_xscale("log", base=2)
-    ticks = [2.0**-power for power in range(1, 1 + max(1, math.floor(-math.log2(low) + 1e-9)))]
-    axes.set_xticks(ticks, [fraction(tick) for tick in ticks])
-    axes.minorticks_off()
     axes.set_xlim(low, 0.5)
-    axes.set_xlabel(f"frequency ({terms.unit})")
+    if terms.sample_rate:
+        shown = audio_ticks(low * terms.sample_rate, terms.sample_rate / 2)
+        axes.set_xticks([tick / terms.sample_rate for tick in shown], list(shown.values()))
+        axes.minorticks_off()
+        axes.set_xlabel("frequency (kHz)")
+        return
+    ticks = [2.0**-power for power in range(1, 1 + max(1, math.floor(-math.log2(low) + 1e-9)))]
+    axes.set_xticks(ticks, [terms.frequency(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(terms.titled("frequency"))
     if periods:
         above = axes.secondary_xaxis("top")
         above.set_xticks(ticks, [f"{1 / tick:g}" for tick in ticks])

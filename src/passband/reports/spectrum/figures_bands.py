@@ -32,9 +32,8 @@ def cell_figure(contrast: Contrast, terms: Terms) -> "Figure":
     with _style():
         figure: Figure = import_extra("matplotlib.figure", "train").Figure(figsize=(width, 1.1 + 0.5 * len(rows)))
         axes = figure.add_subplot()
-        names = [row.replace(" – ", "–") for row in rows]
-        image = marked_cells(axes, contrast.difference, contrast.different, names, columns, scale, digits=digits)
-        axes.set_ylabel(f"{contrast.axes[0]} ({terms.unit})" if "/" in names[0] else contrast.axes[0])
+        image = marked_cells(axes, contrast.difference, contrast.different, rows, columns, scale, digits=digits)
+        axes.set_ylabel(f"{contrast.axes[0]} ({terms.unit})" if "/" in rows[0] else contrast.axes[0])
         bar = figure.colorbar(image, ax=axes, pad=0.02, format=minus)
         bar.set_label(f"difference ({contrast.unit})" if contrast.unit else "difference")
         bar.outline.set_visible(False)
@@ -79,9 +78,7 @@ def coherence_figure(coherence: Contrast, *, title: str = "") -> "Figure":
                     markeredgewidth=1.5, zorder=3,
                 )  # fmt: skip
             axes.set_title(orientations[number], fontsize=10.5)
-            axes.set_xticks(
-                places, [scale.replace(" – ", "–") for scale in scales], rotation=30, ha="right", fontsize=9
-            )
+            axes.set_xticks(places, scales, rotation=30, ha="right", fontsize=9)
             axes.set_xlim(-0.4, len(scales) - 0.6)
             axes.margins(y=0.12)
         for axes in panels.flat[len(orientations) :]:

@@ -23,7 +23,8 @@ from passband.reports.spectrum.figures_axes import (
     numpy,
     whiskers,
 )
-from passband.reports.spectrum.words import octave_name, signed, terms_of
+from passband.reports.spectrum.words import terms_of
+from passband.reports.words import signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ def octave_figure(comparison: SampleComparison, plane: int, *, title: str = "") 
 
     """
     octaves, radial = comparison.contrasts["octaves"], comparison.contrasts["radial"]
-    terms = terms_of(comparison.kind)
+    terms = terms_of(comparison.kind, comparison.sample_rate)
     frequency, line = numpy(comparison.frequency), numpy(radial.difference[plane])
     with _style():
         figure, axes = _figure(height=4.0)
@@ -75,7 +76,7 @@ def spectrum_figure(comparison: SampleComparison, plane: int, *, title: str = ""
         The figure.
 
     """
-    radial, terms = comparison.contrasts["radial"], terms_of(comparison.kind)
+    radial, terms = comparison.contrasts["radial"], terms_of(comparison.kind, comparison.sample_rate)
     frequency = numpy(comparison.frequency)
     sets = {"real": (radial.reference[plane], INK, "-"), "fake": (radial.value[plane], TOO_MUCH, (0, (5, 1.5)))}
     powers = {name: numpy(values) for name, (values, _, _) in sets.items()}
@@ -87,7 +88,7 @@ def spectrum_figure(comparison: SampleComparison, plane: int, *, title: str = ""
             shown = np.maximum(powers[name], bottom / 100)
             axes.plot(frequency, shown, color=colour, linestyle=dashes, lw=2.2, label=name)
         _laws(axes, comparison.law, frequency, powers)
-        frequency_axis(axes, float(frequency[frequency > 0].min()) * 0.95, terms)
+        frequency_axis(axes, max(float(frequency[frequency > 0].min()) * 0.95, _lowest(comparison)), terms)
         axes.set_yscale("log")
         axes.set_ylim(bottom, top)
         axes.set_ylabel("power per frequency\n(1 = white noise of variance 1)")
@@ -109,10 +110,10 @@ def plane_figure(comparison: SampleComparison, planes: Sequence[int], *, title: 
         The figure: low frequencies on the left; what is called is framed and bold.
 
     """
-    octaves, terms = comparison.contrasts["octaves"], terms_of(comparison.kind)
+    octaves, terms = comparison.contrasts["octaves"], terms_of(comparison.kind, comparison.sample_rate)
     rows = list(planes)
     values, different = octaves.difference[rows].flip(1), octaves.different[rows].flip(1)
-    names = [octave_name(octave) for octave in reversed(comparison.octaves)]
+    names = [terms.octave(octave) for octave in reversed(comparison.octaves)]
     scale = largest(numpy(values), 0.5)
     with _style():
         figure = import_extra("matplotlib.figure", "train").Figure(figsize=(WIDTH, 1.5 + 0.36 * len(rows)))
@@ -120,7 +121,7 @@ def plane_figure(comparison: SampleComparison, planes: Sequence[int], *, title: 
         image = marked_cells(axes, values, different, [octaves.labels[0][row] for row in rows], names, scale)
         if len(names) > 5:
             axes.tick_params(axis="x", rotation=35)
-        axes.set_xlabel(f"octave ({terms.unit})")
+        axes.set_xlabel(terms.titled("octave"))
         bar = figure.colorbar(image, ax=axes, pad=0.02, format=minus)
         bar.set_label("power difference (dB)")
         bar.outline.set_visible(False)

@@ -10,7 +10,7 @@ from torch import Tensor
 from passband._checks import import_extra
 from passband.reports.figures import INK, WIDTH, _style
 from passband.reports.spectrum.figures_axes import TOO_MUCH, numpy
-from passband.reports.spectrum.words import Terms, fraction
+from passband.reports.spectrum.words import Terms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,11 +52,11 @@ def profile_figure(
                         fontweight="bold", color=INK,
                     )  # fmt: skip
             ticks = [1 / period for period in _PERIODS if 1 / period >= places[0]]
-            axes.set_xticks(ticks, [fraction(tick) for tick in ticks])
+            axes.set_xticks(ticks, [terms.frequency(tick) for tick in ticks])
             axes.set_xlim(min(places[0], 1 / _PERIODS[-1]) * 0.9, 0.51)
             axes.margins(y=0.12)
             axes.set_title(title)
-        panels[-1].set_xlabel(f"frequency ({terms.unit})")
+        panels[-1].set_xlabel(terms.titled("frequency"))
         figure.supylabel("strength (dB)", fontsize=11)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure

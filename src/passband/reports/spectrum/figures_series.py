@@ -10,7 +10,7 @@ from passband._checks import import_extra
 from passband.metrics.sample_comparison import SampleComparison
 from passband.reports.figures import COLOURS, DASHES, INK, WIDTH, _style
 from passband.reports.spectrum.figures_axes import HOLLOW
-from passband.reports.spectrum.words import octave_name, terms_of
+from passband.reports.spectrum.words import terms_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def series_figure(steps: Sequence[str], comparisons: Sequence[SampleComparison],
             below.tick_params(axis="x", rotation=40)
         below.set_xlabel("training steps" if _numbers(steps) else "set of samples")
         handles, labels = below.get_legend_handles_labels()
-        title = f"octave ({terms_of(comparisons[0].kind).unit})"
+        title = terms_of(comparisons[0].kind, comparisons[0].sample_rate).titled("octave")
         figure.legend(handles, labels, loc="outside lower center", ncols=3, title=title)
     return figure
 
@@ -69,11 +69,11 @@ def _distances(axes: "Axes", places: Sequence[float], comparisons: Sequence[Samp
 
 def _octaves(axes: "Axes", places: Sequence[float], comparisons: Sequence[SampleComparison], plane: int) -> None:
     axes.axhline(0, color=INK, lw=1)
-    for number, octave in enumerate(comparisons[0].octaves[:_SHOWN]):
+    for number, octave in enumerate(comparisons[0].contrasts["octaves"].labels[1][:_SHOWN]):
         families = [comparison.contrasts["octaves"] for comparison in comparisons]
         values = [float(family.difference[plane, number]) for family in families]
         colour, marker = COLOURS[number], _MARKERS[number]
-        axes.plot(places, values, color=colour, ls=DASHES[number], label=octave_name(octave), marker=marker, ms=5.5)
+        axes.plot(places, values, color=colour, ls=DASHES[number], label=octave, marker=marker, ms=5.5)
         for place, value, family in zip(places, values, families, strict=True):
             if not bool(family.different[plane, number]):
                 axes.plot([place], [value], color=colour, marker=marker, ms=5.5, mfc=HOLLOW, ls="none", zorder=3)

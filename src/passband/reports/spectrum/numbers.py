@@ -23,6 +23,7 @@ def comparison_numbers(comparison: SampleComparison) -> dict[str, Any]:
         "summary": list(describe(comparison)),
         "same": comparison.same,
         "kind": comparison.kind,
+        "sample_rate": comparison.sample_rate,
         "size": list(comparison.size),
         "channels": comparison.channels,
         "planes": list(comparison.planes),
@@ -58,6 +59,7 @@ def contrast_numbers(contrast: Contrast) -> dict[str, Any]:
     return {
         "unit": contrast.unit,
         "axes": list(contrast.axes),
+        "least": contrast.least,
         "labels": [list(labels) for labels in contrast.labels],
         "real": contrast.reference.tolist(),
         "fake": contrast.value.tolist(),
@@ -82,6 +84,7 @@ def _law(law: Law) -> dict[str, float]:
 def _peak(peak: Peak) -> dict[str, Any]:
     return {
         "name": peak.name,
+        "plane": peak.plane,
         "frequency": list(peak.frequency),
         "also": [list(place) for place in peak.also],
         "period": None if peak.period is None else str(peak.period),
@@ -96,6 +99,7 @@ def _periodicity(report: PeakReport) -> dict[str, Any]:
     return {
         "frequency": report.frequency.tolist(),
         "height_db": {
-            axis: {"real": real.tolist(), "fake": fake.tolist()} for axis, (real, fake) in report.profiles.items()
+            plane: {axis: {"real": real.tolist(), "fake": fake.tolist()} for axis, (real, fake) in profiles.items()}
+            for plane, profiles in report.profiles.items()
         },
     }

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,20 +12,54 @@ from torch import Tensor
 from passband.metrics.sample_comparison import SampleComparison
 from passband.reports.compare import finite
 from passband.reports.front import FrontReport, front_numbers, front_sections
-from passband.reports.page import Page, Section, Text, current_command, installed_versions, write_file, write_page
+from passband.reports.page import (
+    Number,
+    Numbers,
+    Page,
+    Section,
+    Text,
+    current_command,
+    installed_versions,
+    write_file,
+    write_page,
+)
 from passband.reports.spectrum.artefacts import artefact_section
+from passband.reports.spectrum.levels import level_section
+from passband.reports.spectrum.method import method_section
 from passband.reports.spectrum.numbers import comparison_numbers, series_numbers
 from passband.reports.spectrum.sections import (
     band_sections,
     direction_section,
     headline,
-    method_section,
     octave_sections,
     sample_section,
     series_section,
 )
 from passband.reports.spectrum.verdict import describe
 from passband.reports.spectrum.words import terms_of, unbroken
+
+#: The figures that a report can have, by the names of their files without the ending.
+FIGURES = (
+    "octaves", "spectra", "planes", "levels", "directions", "map*", "lines", "periodicity*", "wavelet-*", "coherence",
+    "over-time", "real", "fake", "front-*",
+)  # fmt: skip
+
+
+class Beside(NamedTuple):
+    """What a report shows beside the spectra.
+
+    Attributes:
+        headline: numbers that a reader came for.
+        first: sections that stand before the spectra.
+        last: sections that stand after them.
+        numbers: what results.json holds besides.
+
+    """
+
+    headline: Sequence[Number] = ()
+    first: Sequence[Section] = ()
+    last: Sequence[Section] = ()
+    numbers: Mapping[str, Any] = {}
 
 
 def spectrum_report(
@@ -38,13 +72,15 @@ def spectrum_report(
     notes: Sequence[str] = (),
     fronts: FrontReport | None = None,
     series: Sequence[tuple[str, SampleComparison]] = (),
+    beside: Beside | None = None,
     command: str | None = None,
 ) -> Path:
     """Write the page, the figures (SVG, PDF and PNG) and the numbers (JSON) of a comparison of samples.
 
     Args:
         comparison: from [`compare_samples`][passband.metrics.compare_samples].
-        out: folder for index.html, results.json and figures/; made if missing, files of these names are replaced.
+        out: folder for index.html, results.json and figures/; made if missing. What an earlier report left there is
+            replaced, its figures that this one does not have are removed.
         real_images: a few real images in [-1, 1], as they were measured; None: they are no pictures.
         fake_images: a few generated ones.
         settings: what was compared and how, shown as a table.
@@ -52,6 +88,7 @@ def spectrum_report(
         fronts: the power law of the images, for a section on the fronts of Spectral Forcing; None: no such section.
         series: (training step, comparison) of the sets of samples of one training, in order; `comparison` is usually
             the last of them.
+        beside: what is shown beside the spectra, such as players of audio.
         command: the command that made it; None: that of this process.
 
     Returns:
@@ -72,10 +109,13 @@ def spectrum_report(
 
     """
     out, settings = Path(out), dict(settings or {})
+    beside = Beside() if beside is None else beside
     command = current_command() if command is None else command
-    folder, terms = out / "figures", terms_of(comparison.kind)
+    folder, terms = out / "figures", terms_of(comparison.kind, comparison.sample_rate)
+    _clear(folder)
     document: dict[str, Any] = {
         **comparison_numbers(comparison),
+        **beside.numbers,
         "settings": settings,
         "notes": list(notes),
         "command": command,
@@ -90,12 +130,18 @@ def spectrum_report(
         title=f"Spectrum of real and fake {terms.samples}",
         summary=[unbroken(sentence) for sentence in describe(comparison)],
         sections=[
-            Section("The result", [headline(comparison), *(Text(note, "warning") for note in notes)]),
+            Section(
+                "The result",
+                [Numbers([*headline(comparison).items, *beside.headline]), *(Text(note, "warning") for note in notes)],
+            ),
+            *beside.first,
             *series_section(series, folder),
             *octave_sections(comparison, folder),
+            *level_section(comparison, folder),
             *direction_section(comparison, folder),
             *artefact_section(comparison, folder),
             *band_sections(comparison, folder),
+            *beside.last,
             sample_section(comparison, folder, real_images, fake_images, settings),
             *([] if fronts is None else front_sections(fronts, out)),
             method_section(comparison),
@@ -103,3 +149,11 @@ def spectrum_report(
         command=command,
     )
     return write_page(page, out / "index.html")
+
+
+def _clear(folder: Path) -> None:
+    """Remove the figures of an earlier report, of which this one may have fewer."""
+    for name in FIGURES:
+        for suffix in ("svg", "pdf", "png"):
+            for file in folder.glob(f"{name}.{suffix}"):
+                file.unlink()

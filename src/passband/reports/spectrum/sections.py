@@ -10,13 +10,14 @@ from torch import Tensor
 from passband.metrics.contrast import Contrast
 from passband.metrics.planes import POOLED
 from passband.metrics.sample_comparison import SampleComparison, Scored
-from passband.metrics.sample_families import LEAST_DB
+from passband.metrics.sample_families import LEVEL, LEVEL_SPREAD
 from passband.reports.figures import image_grid, write_figure
 from passband.reports.page import Block, Columns, Details, Figure, Number, Numbers, Section, Table, Text
 from passband.reports.spectrum.figures_bands import cell_figure, coherence_figure
 from passband.reports.spectrum.figures_maps import direction_figure
 from passband.reports.spectrum.figures_octaves import octave_figure, plane_figure, spectrum_figure
 from passband.reports.spectrum.figures_series import series_figure
+from passband.reports.spectrum.octave_words import main_plane, plane_name
 from passband.reports.spectrum.tables import (
     contrast_table,
     law_table,
@@ -24,12 +25,15 @@ from passband.reports.spectrum.tables import (
     series_table,
     settings_table,
 )
-from passband.reports.spectrum.verdict import main_plane, plane_name
-from passband.reports.spectrum.words import Terms, octave_name, signed, terms_of
+from passband.reports.spectrum.words import Terms, terms_of
+from passband.reports.words import signed
 
 _PLANES_DRAWN = 24
 _OWN_SECTION = frozenset(
-    {"octaves", "radial", "directions", "wavelet energy", "wavelet kurtosis", "coherence", "periodicity"}
+    {
+        *("octaves", "radial", "directions", "wavelet energy", "wavelet kurtosis", "coherence", "periodicity"),
+        *(LEVEL, LEVEL_SPREAD),
+    }
 )
 
 
@@ -40,7 +44,7 @@ def headline(comparison: SampleComparison) -> Numbers:
     worst = int((difference.abs() * (called if called.any() else 1)).argmax())
     low, high = float(octaves.low[plane, worst]), float(octaves.high[plane, worst])
     between = f" ({signed(low, 1)} … {signed(high, 1)})" if math.isfinite(low) and math.isfinite(high) else ""
-    law = comparison.law
+    law, terms = comparison.law, terms_of(comparison.kind, comparison.sample_rate)
     items = [
         Number(
             "Log-spectral distance", _distance(comparison.lsd.value), _uncertainty(comparison.lsd, comparison.paired)
@@ -48,7 +52,7 @@ def headline(comparison: SampleComparison) -> Numbers:
         Number(
             "Largest octave difference" if called.any() else "Largest octave difference (not called)",
             f"{signed(float(difference[worst]), 1)} dB",
-            f"at {octave_name(comparison.octaves[worst])} {terms_of(comparison.kind).unit}{between}",
+            f"at {terms.within(comparison.octaves[worst])}{between}",
         ),
     ]
     if math.isfinite(law.real.exponent) and math.isfinite(law.fake.exponent):
@@ -72,11 +76,11 @@ def _distance(value: float) -> str:
 
 def octave_sections(comparison: SampleComparison, folder: Path) -> list[Section]:
     """Where the power differs, the spectra themselves, and each plane."""
-    plane, terms = main_plane(comparison), terms_of(comparison.kind)
+    plane, terms = main_plane(comparison), terms_of(comparison.kind, comparison.sample_rate)
     octaves, what = comparison.contrasts["octaves"], plane_name(comparison)
     of = f" of {what}" if what else ""
     values = "; ".join(
-        f"{octave_name(octave)}: {signed(float(octaves.difference[plane, i]))} dB"
+        f"{terms.octave(octave)}: {signed(float(octaves.difference[plane, i]))} dB"
         f"{' (called different)' if bool(octaves.different[plane, i]) else ''}"
         for i, octave in enumerate(comparison.octaves)
     )
@@ -90,11 +94,12 @@ def octave_sections(comparison: SampleComparison, folder: Path) -> list[Section]
         octave_figure(comparison, plane), folder, "octaves",
         caption=f"Power{of} of the fake {terms.samples} against the real ones. Dots: whole octaves, with 95 % "
         f"intervals that hold for all of them at once; filled where the difference is called. {floor}",
-        alt=f"Chart of the power difference in decibels for each octave in {terms.unit}. {values}.",
+        alt=f"Chart of the power difference in decibels for each {terms.titled('octave')}. {values}.",
     )  # fmt: skip
     spectra = write_figure(
         spectrum_figure(comparison, plane), folder, "spectra",
-        caption=f"Radially averaged power spectra{of}, both axes logarithmic; dotted: the fitted power laws.",
+        caption=f"{'Radially averaged' if len(comparison.size) > 1 else 'Mean'} power spectra{of}, both axes "
+        "logarithmic; dotted: the fitted power laws.",
         alt=f"Two curves of power over frequency on logarithmic axes. {_law_words(comparison)}",
     )  # fmt: skip
     sections = [
@@ -112,7 +117,7 @@ def _plane_section(comparison: SampleComparison, folder: Path) -> list[Section]:
     shown, left = _planes_drawn(octaves)
     colours = "luma" in names
     called = [
-        f"{names[i]} at {octave_name(comparison.octaves[j])} ({signed(float(octaves.difference[i, j]))} dB)"
+        f"{names[i]} at {octaves.labels[1][j]} ({signed(float(octaves.difference[i, j]))} dB)"
         for i in shown
         for j in range(len(comparison.octaves))
         if bool(octaves.different[i, j])
@@ -149,7 +154,7 @@ def direction_section(comparison: SampleComparison, folder: Path) -> list[Sectio
     directions = comparison.contrasts.get("directions")
     if directions is None:
         return []
-    terms = terms_of(comparison.kind)
+    terms = terms_of(comparison.kind, comparison.sample_rate)
     figure = write_figure(
         direction_figure(directions, comparison.octaves, terms), folder, "directions",
         caption="Power difference by octave (ring, the highest outside) and direction of the wave: 0° varies from left "
@@ -161,15 +166,15 @@ def direction_section(comparison: SampleComparison, folder: Path) -> list[Sectio
 
 def band_sections(comparison: SampleComparison, folder: Path) -> list[Section]:
     """Sub-bands of a wavelet, phases across scales, and families that have no section of their own."""
-    sections = []
+    sections, terms = [], terms_of(comparison.kind, comparison.sample_rate)
     found = [
         comparison.contrasts[name] for name in ("wavelet energy", "wavelet kurtosis") if name in comparison.contrasts
     ]
     if found:
-        sections.append(_subband_section(found, folder, terms_of(comparison.kind)))
+        sections.append(_subband_section(found, folder, terms))
     coherence = comparison.contrasts.get("coherence")
     if coherence is not None:
-        sections.append(_coherence_section(coherence, folder))
+        sections.append(_coherence_section(coherence, folder, terms))
     sections += [
         Section(name[:1].upper() + name[1:], [contrast_table(contrast)])
         for name, contrast in comparison.contrasts.items()
@@ -182,8 +187,8 @@ def _subband_section(found: Sequence[Contrast], folder: Path, terms: Terms) -> S
     columns = [[_subband_figure(contrast, folder, terms)] for contrast in found]
     tables = [Details(f"The numbers: {contrast.name}", [contrast_table(contrast)]) for contrast in found]
     text = (
-        "Wavelet sub-bands by scale and orientation. Energy is power again, by place in the picture; kurtosis is 3 for "
-        "Gaussian noise and larger where few coefficients are large, as at edges. Framed and bold: called different."
+        "Wavelet sub-bands by scale and orientation. Energy is power again, by place; kurtosis is 3 for Gaussian noise "
+        f"and larger where few coefficients are large, as at {terms.sharp}. Framed and bold: called different."
     )
     return Section("Sub-bands", [Text(text), Columns(columns), *tables])
 
@@ -198,11 +203,11 @@ def _subband_figure(contrast: Contrast, folder: Path, terms: Terms) -> Figure:
     )  # fmt: skip
 
 
-def _coherence_section(coherence: Contrast, folder: Path) -> Section:
+def _coherence_section(coherence: Contrast, folder: Path, terms: Terms) -> Section:
     figure = write_figure(
         coherence_figure(coherence), folder, "coherence",
-        caption="Coherence of phases over three neighbouring octaves: 0 for random phases, more where edges line them "
-        "up. Bars: 95 % intervals of the difference; filled where it is called.",
+        caption="Coherence of phases over three neighbouring octaves: 0 for random phases, more where they line up, as "
+        f"at {terms.sharp}. Bars: 95 % intervals of the difference; filled where it is called.",
         alt=f"Line charts of coherence over scales, one for each orientation. "
         f"{_listed(called_cells(coherence), 'Called different')}",
     )  # fmt: skip
@@ -257,32 +262,6 @@ def called_cells(contrast: Contrast) -> list[str]:
     unit = {"dB": " dB", "%": " %"}.get(contrast.unit, "")
     digits = 2 if contrast.unit != "%" else 0
     return [f"{', '.join(labels)} ({signed(value, digits)}{unit})" for labels, value in cells]
-
-
-def method_section(comparison: SampleComparison) -> Section:
-    """How it is measured, in a few paragraphs."""
-    terms = terms_of(comparison.kind)
-    return Section(
-        "How it is measured", [Text(_SPECTRUM.format(**terms._asdict())), Text(_CALLED.format(least=LEAST_DB))]
-    )
-
-
-_SPECTRUM = (
-    "Each {sample}'s mean is removed and its edges are tapered (a Hann window, unless the taper is none), so that the "
-    "jump between opposite edges does not leak into the spectrum; white noise of variance 1 has power 1. Power is "
-    "averaged over all {samples} before any logarithm. Octaves count from the highest frequency, 1/2 cycle per {step}, "
-    "so that they mean the same at every size; corners beyond are left out. An octave's difference is 10·log10 of the "
-    "ratio of the power summed over all its frequencies. The log-spectral distance is the root mean square over all "
-    "radii of the difference in decibels. A power law is fitted to the logarithms, every radius counting once."
-)
-_CALLED = (
-    "Intervals come from a Poisson bootstrap over files (tiles of one picture are drawn together). They are "
-    "simultaneous: in 95 of 100 experiments all of them hold, over every number of this page that can be called. A "
-    "difference is called if its interval excludes 0, it is larger than the noise floor (what two random halves of the "
-    "real set stay under, in 95 of 100 splits; waived where both sets hold the same files, processed, and vary "
-    "together), and it is at least {least} dB, 5 % or 0.02. Of one or two files nothing is called. Single frequencies "
-    "are shown in grey and not judged."
-)
 
 
 def _listed(texts: Sequence[str], what: str, most: int = 6) -> str:

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from passband.metrics.contrast import Contrast
 from passband.metrics.peaks import Peak
+from passband.metrics.planes import CHROMA
 from passband.metrics.sample_comparison import SampleComparison
 from passband.reports.page import Cell, Shown, Table
-from passband.reports.spectrum.verdict import with_article
-from passband.reports.spectrum.words import fraction, interval, octave_name, periods, signed, terms_of, unbroken
+from passband.reports.spectrum.pattern_words import short_name, with_article
+from passband.reports.spectrum.words import Terms, interval, periods, terms_of, unbroken
+from passband.reports.words import signed
 
 _ROWS_SHOWN = 120
 _BOLD = "Bold: called different."
@@ -16,18 +18,19 @@ _BOLD = "Bold: called different."
 
 def octave_table(comparison: SampleComparison, plane: int) -> Table:
     """Each octave of one plane: its difference, interval, noise floor and log-spectral distance."""
-    terms, octaves = terms_of(comparison.kind), comparison.contrasts["octaves"]
+    terms, octaves = terms_of(comparison.kind, comparison.sample_rate), comparison.contrasts["octaves"]
+    waves = [] if terms.sample_rate else [f"Waves ({terms.steps})"]
     columns = [
-        f"Octave ({terms.unit})", f"Waves ({terms.steps})", "Difference (dB)", "95 % interval (dB)",
-        "Noise floor (dB)", "LSD (dB)", "Called",
+        terms.titled("Octave"), *waves, "Difference (dB)", "95 % interval (dB)", "Noise floor (dB)", "LSD (dB)",
+        "Called",
     ]  # fmt: skip
     spectra = "the spectra averaged over the channels" if comparison.channels > 1 else "the spectra"
     rows: list[list[Cell]] = []
     for i, (octave, score) in enumerate(zip(comparison.octaves, comparison.octave_lsd, strict=True)):
         rows.append(
             [
-                Shown(octave_name(octave), octave[0]),
-                Shown(periods(octave), 1 / octave[1]),
+                Shown(terms.octave(octave), octave[0]),
+                *(Shown(periods(octave), 1 / octave[1]) for _ in waves),
                 *_judged(octaves, (plane, i), 2),
                 _number(score.value),
                 _called(octaves, (plane, i)),
@@ -38,10 +41,24 @@ def octave_table(comparison: SampleComparison, plane: int) -> Table:
     )
 
 
-def contrast_table(contrast: Contrast, *, only_called: bool = False) -> Table:
-    """A family of quantities, one row for each; of very many those that are called, and the largest others."""
+def contrast_table(
+    contrast: Contrast,
+    *,
+    only_called: bool = False,
+    called: tuple[str, str] = ("too much", "too little"),
+    digits: int | None = None,
+) -> Table:
+    """A family of quantities, one row for each; of very many those that are called, and the largest others.
+
+    Args:
+        contrast: the family.
+        only_called: leave out what is not called.
+        called: what is said of a called difference above and below 0.
+        digits: after the point of all numbers; None: of differences as fits their unit, of values 4 that count.
+
+    """
     unit = f" ({contrast.unit})" if contrast.unit else ""
-    digits = 3 if contrast.unit == "" else 1 if contrast.unit == "%" else 2
+    places = {"": 3, "%": 1}.get(contrast.unit, 2) if digits is None else digits
     columns = [
         *(_title(axis) for axis in contrast.axes), "Real", "Fake", f"Difference{unit}", f"95 % interval{unit}",
         f"Noise floor{unit}", "Called",
@@ -56,33 +73,35 @@ def contrast_table(contrast: Contrast, *, only_called: bool = False) -> Table:
     rows: list[list[Cell]] = [
         [
             *_named(labels, at),
-            float(contrast.reference[at]),
-            float(contrast.value[at]),
-            *_judged(contrast, at, digits),
-            _called(contrast, at),
+            *(_value(float(part[at]), digits) for part in (contrast.reference, contrast.value)),
+            *_judged(contrast, at, places),
+            _called(contrast, at, called),
         ]
         for labels, at in found
     ]
     return Table(columns, rows, caption=caption, sortable=True)
 
 
-def peak_table(peaks: Sequence[Peak], both: Sequence[Peak], unit: str) -> Table:
+def peak_table(peaks: Sequence[Peak], both: Sequence[Peak], terms: Terms) -> Table:
     """Regular patterns by name: those that are called, numbered as on the map, and those of both sets."""
-    columns = ["Number", "Pattern", "In", "Frequency down", "Frequency across", "Fake set (dB)", "Real set (dB)"]
+    places = ["Frequency"] if terms.step == "sample" else ["Frequency down", "Frequency across"]
+    colours = any(peak.plane in CHROMA for peak in (*peaks, *both))
+    columns = ["Number", "Pattern", "In", *places, "Fake set (dB)", "Real set (dB)"]
     named = [*((str(number), "fake", peak) for number, peak in enumerate(peaks, 1)), *(("–", "both", p) for p in both)]
     rows: list[list[Cell]] = [
         [
             number,
-            with_article(peak.name),
-            where,
-            *[Shown(fraction(abs(part)), abs(part)) for part in peak.frequency],
+            with_article(peak.name if terms.sample_rate else short_name(peak.name)),
+            f"{where}, {peak.plane}" if colours else where,
+            *[Shown(terms.frequency(abs(part)), abs(part)) for part in peak.frequency[-len(places) :]],
             Shown(f"{peak.height:.1f} ± {peak.error:.1f}", peak.height),
             _number(peak.in_real, 1),
         ]
         for number, where, peak in named
     ]
+    unit = "" if terms.sample_rate else f", in {terms.unit}"
     caption = (
-        f"Where each pattern is strongest, in {unit}; its height above the neighbouring frequencies, with the standard "
+        f"Where each pattern is strongest{unit}; its height above the neighbouring frequencies, with the standard "
         "error of the difference between the sets."
     )
     return Table(columns, rows, caption=caption, sortable=True)
@@ -94,32 +113,36 @@ def law_table(comparison: SampleComparison) -> Table:
         [name, _number(law.exponent), _number(law.error), _number(law.residual)]
         for name, law in (("real", comparison.law.real), ("fake", comparison.law.fake))
     ]
-    unit = terms_of(comparison.kind).unit
-    caption = (
-        f"Power ~ frequency^(−exponent), fitted from {comparison.law.low:.3g} to {comparison.law.high:.3g} {unit}."
+    terms, law = terms_of(comparison.kind, comparison.sample_rate), comparison.law
+    ends = (
+        (terms.frequency(law.low), terms.frequency(law.high))
+        if terms.sample_rate
+        else (f"{law.low:.3g}", f"{law.high:.3g} {terms.unit}")
     )
+    caption = f"Power ~ frequency^(−exponent), fitted from {ends[0]} to {ends[1]}."
     return Table(["Set", "Exponent", "Standard error", "Residual (dB RMS)"], rows, caption=caption)
 
 
 def settings_table(comparison: SampleComparison, settings: Mapping[str, str | int | float | None]) -> Table:
     """What was compared."""
-    terms = terms_of(comparison.kind)
+    terms = terms_of(comparison.kind, comparison.sample_rate)
     rows: list[list[Cell]] = [
-        [f"real {terms.samples}", f"{comparison.real_count:,}"],
-        [f"fake {terms.samples}", f"{comparison.fake_count:,}"],
+        [f"real {terms.counted}", f"{comparison.real_count:,}"],
+        [f"fake {terms.counted}", f"{comparison.fake_count:,}"],
         [f"size ({terms.steps})", " × ".join(map(str, comparison.size))],
         ["channels", str(comparison.channels)],
         ["independent groups (about)", f"{comparison.groups:,.0f}" if math.isfinite(comparison.groups) else "unknown"],
         ["resampled as pairs", "yes" if comparison.paired else "no"],
     ]
+    rows += [["sample rate", f"{comparison.sample_rate:,} Hz"]] if comparison.sample_rate else []
     rows += [[name, str(value)] for name, value in settings.items()]
     return Table(["Setting", "Value"], rows)
 
 
 def series_table(series: Sequence[tuple[str, SampleComparison]], plane: int) -> Table:
     """The distance and the octaves' differences of each set of samples of a training."""
-    bands = series[0][1].octaves
-    columns = ["Samples", "LSD (dB)", "95 % interval (dB)", *(unbroken(f"{octave_name(band)} (dB)") for band in bands)]
+    bands = series[0][1].contrasts["octaves"].labels[1]
+    columns = ["Samples", "LSD (dB)", "95 % interval (dB)", *(unbroken(f"{band} (dB)") for band in bands)]
     rows: list[list[Cell]] = []
     for step, comparison in series:
         octaves, score = comparison.contrasts["octaves"], comparison.lsd
@@ -148,10 +171,14 @@ def _judged(contrast: Contrast, at: tuple[int, ...], digits: int) -> list[Cell]:
     ]
 
 
-def _called(contrast: Contrast, at: tuple[int, ...]) -> str:
+def _called(contrast: Contrast, at: tuple[int, ...], words: tuple[str, str] = ("too much", "too little")) -> str:
     if not bool(contrast.different[at]):
         return "no"
-    return "too much" if float(contrast.difference[at]) > 0 else "too little"
+    return words[0] if float(contrast.difference[at]) > 0 else words[1]
+
+
+def _value(value: float, digits: int | None) -> Cell:
+    return value if digits is None else Shown(signed(value, digits), _order(value))
 
 
 def _order(value: float) -> float | None:
@@ -160,11 +187,11 @@ def _order(value: float) -> float | None:
 
 
 def _number(value: float, digits: int = 2) -> Cell:
-    return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else None
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−") if math.isfinite(value) else None
 
 
 def _named(labels: Sequence[str], at: Sequence[int]) -> list[Cell]:
-    """Labels that sort by their place, since "1/8 – 1/4" has no order of its own."""
+    """Labels that sort by their place, since "1/8–1/4" has no order of its own."""
     return [Shown(label, float(place)) for label, place in zip(labels, at, strict=True)]
 
 

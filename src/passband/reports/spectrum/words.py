@@ -7,6 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from passband.metrics.frequency_words import fraction, hertz, octave_name
+from passband.reports.words import signed
+
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -18,6 +21,13 @@ class Terms(NamedTuple):
         sample: one of them.
         step: what a frequency counts cycles per.
         steps: several of those.
+        counted: what is counted, where it is not the samples.
+        smooth: what they are that lack power at the top.
+        rough: what they are that have too much there.
+        patterns: examples of regular patterns.
+        sharp: what phases line up at.
+        least: dB at the top from which these words are used.
+        sample_rate: of audio, Hz: frequencies are in Hz then.
 
     """
 
@@ -25,58 +35,68 @@ class Terms(NamedTuple):
     sample: str
     step: str
     steps: str
+    counted: str
+    smooth: str = "too smooth"
+    rough: str = "too rough"
+    patterns: str = "checkerboard, block grid"
+    sharp: str = "edges"
+    least: float = 0.0
+    sample_rate: float | None = None
 
     @property
     def unit(self) -> str:
         """The unit of a frequency."""
-        return f"cycles per {self.step}"
+        return "Hz" if self.sample_rate else f"cycles per {self.step}"
+
+    def frequency(self, frequency: float) -> str:
+        """A frequency of cycles per position: 1/4, or 4 kHz of audio."""
+        return hertz(frequency * self.sample_rate) if self.sample_rate else fraction(frequency)
+
+    def at(self, frequency: float) -> str:
+        """A frequency with its unit; fractions of one are spoken of as one: 1/4 cycle per pixel."""
+        if self.sample_rate:
+            return self.frequency(frequency)
+        return f"{fraction(frequency)} {f'cycle per {self.step}' if frequency < 1 else self.unit}"
+
+    def octave(self, octave: Sequence[float]) -> str:
+        """An octave by its two ends: 1/4–1/2, or 4–8 kHz of audio."""
+        return octave_name(octave, self.sample_rate)
+
+    def within(self, octave: Sequence[float]) -> str:
+        """An octave with the unit of its ends."""
+        if self.sample_rate:
+            return self.octave(octave)
+        return f"{self.octave(octave)} {f'cycle per {self.step}' if octave[1] < 1 else self.unit}"
+
+    def titled(self, title: str) -> str:
+        """A title with the unit of what stands under it; what is in Hz says so itself."""
+        return title if self.sample_rate else f"{title} ({self.unit})"
 
 
 _TERMS = {
-    "images": Terms("images", "image", "pixel", "pixels"),
-    "latents": Terms("latents", "latent", "position", "positions"),
-    "signals": Terms("signals", "signal", "sample", "samples"),
+    "images": Terms("images", "image", "pixel", "pixels", "images"),
+    "latents": Terms("latents", "latent", "position", "positions", "latents"),
+    "signals": Terms("signals", "signal", "sample", "samples", "signals", patterns="upsampling"),
 }
+_AUDIO = Terms(
+    "clips", "frame", "sample", "samples", "frames", "muffled", "too bright", "tone, hum", "attacks", least=3.0
+)
 
 
-def terms_of(kind: str) -> Terms:
-    """The words for a kind of samples ("images", "latents" or "signals").
+def terms_of(kind: str, sample_rate: float | None = None) -> Terms:
+    """The words for a kind of samples.
+
+    Args:
+        kind: "images", "latents" or "signals".
+        sample_rate: of signals that are audio, Hz.
 
     Example:
         >>> from passband.reports.spectrum.words import terms_of
-        >>> terms_of("latents").unit
-        'cycles per position'
+        >>> terms_of("latents").within((0.25, 0.5)), terms_of("signals", 16000).within((0.25, 0.5))
+        ('1/4–1/2 cycle per position', '4–8 kHz')
 
     """
-    return _TERMS[kind]
-
-
-def fraction(frequency: float) -> str:
-    """A frequency as people write it: 1/4 rather than 0.25.
-
-    Example:
-        >>> from passband.reports.spectrum.words import fraction
-        >>> fraction(0.25), fraction(0.375), fraction(0.1234), fraction(0.0)
-        ('1/4', '3/8', '0.123', '0')
-
-    """
-    for denominator in (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096):
-        numerator = frequency * denominator
-        if abs(numerator - round(numerator)) < 1e-6 * denominator:
-            return str(round(numerator)) if denominator == 1 else f"{round(numerator)}/{denominator}"
-    return f"{frequency:.3f}"
-
-
-def octave_name(octave: Sequence[float]) -> str:
-    """An octave by its two ends, in cycles per pixel.
-
-    Example:
-        >>> from passband.reports.spectrum.words import octave_name
-        >>> octave_name((0.25, 0.5))
-        '1/4–1/2'
-
-    """
-    return f"{fraction(octave[0])}–{fraction(octave[1])}"
+    return _TERMS[kind] if sample_rate is None else _AUDIO._replace(sample_rate=sample_rate)
 
 
 def periods(octave: Sequence[float]) -> str:
@@ -84,25 +104,12 @@ def periods(octave: Sequence[float]) -> str:
 
     Example:
         >>> from passband.reports.spectrum.words import periods
-        >>> periods((0.25, 0.5))
-        '2–4'
+        >>> periods((0.25, 0.5)), periods((1 / 1024, 1 / 512))
+        ('2–4', '512–1,024')
 
     """
-    return f"{1 / octave[1]:.3g}–{1 / octave[0]:.3g}"
-
-
-def signed(value: float, digits: int = 2) -> str:
-    """A difference with its sign and a true minus; a dash where there is none.
-
-    Example:
-        >>> from passband.reports.spectrum.words import signed
-        >>> signed(-3.14159), signed(0.001), signed(float("nan"))
-        ('−3.14', '+0.00', '–')
-
-    """
-    if not math.isfinite(value):
-        return "–"
-    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
+    lengths = (1 / end for end in reversed(octave))
+    return "–".join(f"{length:.3g}" if length < 1000 else f"{length:,.0f}" for length in lengths)
 
 
 def interval(low: float, high: float, digits: int = 2) -> str:
