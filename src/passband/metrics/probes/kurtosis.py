@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from passband.metrics.planes import Planes, wavelet_levels
-from passband.metrics.probes.wavelet import subband_labels, subband_octaves
+from passband.metrics.planes import Planes
+from passband.metrics.probes.wavelet import SubbandProbe
 
 _FLAT = 1e-11  # of a sample's mean square: less is what rounding leaves of a sub-band without content
 
 
-class WaveletKurtosis:
+class WaveletKurtosis(SubbandProbe):
     r"""Kurtosis of the gray plane's wavelet coefficients within a sample, (levels, orientations).
 
     $\kappa = \operatorname{mean}(c^4) / \operatorname{mean}(c^2)^2$ of a sub-band's coefficients c, per sample, and
@@ -36,29 +36,15 @@ class WaveletKurtosis:
     """
 
     name, unit, least = "wavelet kurtosis", "%", 5.0
-    axes: tuple[str, ...] = ("level", "orientation")
-    compared = True
-
-    def __init__(self, sample_rate: int | None = None) -> None:
-        self.sample_rate = sample_rate
-
-    def check(self, shape: tuple[int, ...]) -> bool:
-        """A side of 16 at least."""
-        return wavelet_levels(shape[1:]) > 0
 
     def __call__(self, planes: Planes) -> Float[Tensor, "batch levels orientations 2"]:
         """The logarithm and 1, or 0 and 0 where a sub-band is flat."""
         scale = planes.gray.flatten(1).square().mean(1)[:, None]
-        levels = len(subband_octaves(planes.size, self.sample_rate))
-        return torch.stack([_log_kurtosis(band, scale) for band in planes.subbands[:levels]], 1)
+        return torch.stack([_log_kurtosis(band, scale) for band in self.subbands(planes)], 1)
 
     def derive(self, block: Tensor) -> Tensor:
         """The geometric mean over the samples that are not flat; NaN where all are."""
         return (block[..., 0] / block[..., 1]).exp()
-
-    def labels(self, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
-        """The octave that each level is about, in cycles per pixel or in Hz, and the orientations."""
-        return subband_labels(shape, self.sample_rate)
 
 
 def _log_kurtosis(band: Tensor, scale: Tensor) -> Tensor:

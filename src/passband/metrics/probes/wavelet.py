@@ -11,7 +11,39 @@ from passband.metrics.probes._octaves import frequency_octaves
 _PLANE = ("horizontal", "vertical", "diagonal")
 
 
-class WaveletEnergy:
+class SubbandProbe:
+    """What the probes of the sub-bands have in common: their levels, and where there are any.
+
+    Args:
+        sample_rate: of audio, Hz: levels that are not heard are left out then.
+
+    """
+
+    axes: tuple[str, ...] = ("level", "orientation")
+    compared = True
+
+    def __init__(self, sample_rate: int | None = None) -> None:
+        self.sample_rate = sample_rate
+
+    def check(self, shape: tuple[int, ...]) -> bool:
+        """A side of 16 at least."""
+        return wavelet_levels(shape[1:]) > 0
+
+    def labels(self, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+        """The octave that each level is about, in cycles per pixel or in Hz, and the orientations."""
+        names = tuple(octave_name(octave, self.sample_rate) for octave in self._octaves(shape[1:]))
+        return names, _PLANE if len(shape) == 3 else ("along the signal",)
+
+    def subbands(self, planes: Planes) -> list[Tensor]:
+        r"""The coefficients of each level that is measured, (batch, orientations, \*spatial)."""
+        return list(planes.subbands[: len(self._octaves(planes.size))])
+
+    def _octaves(self, size: tuple[int, ...]) -> tuple[tuple[float, float], ...]:
+        """Those that the levels of samples of this size are about, without those that are not heard."""
+        return frequency_octaves(min(size), self.sample_rate)[: wavelet_levels(size)]
+
+
+class WaveletEnergy(SubbandProbe):
     r"""Mean square of the gray plane's wavelet coefficients, (levels, orientations).
 
     Level j holds about the octave from 1/2^(j+1) to 1/2^j cycles per pixel. Orientations are the directions in which
@@ -34,36 +66,11 @@ class WaveletEnergy:
     """
 
     name, unit, least = "wavelet energy", "dB", 0.2
-    axes: tuple[str, ...] = ("level", "orientation")
-    compared = True
-
-    def __init__(self, sample_rate: int | None = None) -> None:
-        self.sample_rate = sample_rate
-
-    def check(self, shape: tuple[int, ...]) -> bool:
-        """A side of 16 at least."""
-        return wavelet_levels(shape[1:]) > 0
 
     def __call__(self, planes: Planes) -> Float[Tensor, "batch levels orientations"]:
         """Energy of each sample."""
-        levels = len(subband_octaves(planes.size, self.sample_rate))
-        return torch.stack([band.square().flatten(2).mean(2) for band in planes.subbands[:levels]], 1)
+        return torch.stack([band.square().flatten(2).mean(2) for band in self.subbands(planes)], 1)
 
     def derive(self, block: Tensor) -> Tensor:
         """The mean energy itself."""
         return block
-
-    def labels(self, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
-        """The octave that each level is about, in cycles per pixel or in Hz, and the orientations."""
-        return subband_labels(shape, self.sample_rate)
-
-
-def subband_octaves(size: tuple[int, ...], sample_rate: int | None = None) -> tuple[tuple[float, float], ...]:
-    """The octaves that the levels of samples of this size are about, without those that are not heard."""
-    return frequency_octaves(min(size), sample_rate)[: wavelet_levels(size)]
-
-
-def subband_labels(shape: tuple[int, ...], sample_rate: int | None = None) -> tuple[tuple[str, ...], ...]:
-    r"""Labels of levels and orientations of samples of this shape, (channels, \*spatial)."""
-    names = tuple(octave_name(octave, sample_rate) for octave in subband_octaves(shape[1:], sample_rate))
-    return names, _PLANE if len(shape) == 3 else ("along the signal",)
