@@ -1,14 +1,12 @@
 """Two paths of audio opened so that they can be compared: folders of clips, and what was measured of some before."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from passband.training.audio_samples import AudioSet, open_clips
 from passband.training.measured_files import holds_measured, load_measured
 from passband.training.measured_set import MeasuredSet
-
-#: Called with (what is done, how much is done, how much there is).
-OnProgress = Callable[[str, int, int], None]
+from passband.training.progress import OnProgress
 
 
 def open_audio(

@@ -21,10 +21,8 @@ from passband.metrics.frequency_words import hertz
 from passband.metrics.sample_distances import AUDIO_TOP
 from passband.reports.audio_folders import pair_by_name
 from passband.reports.compare import left_out_note
+from passband.training.progress import OnProgress
 from passband.training.sample_sets import Block, Chunk, Reader, SampleSet, files_stamp, gathered, samples_at_once
-
-#: Called with (what is done, how much is done, how much there is).
-OnProgress = Callable[[str, int, int], None]
 
 _SECONDS = 0.25  # of a frame, about
 _CACHE = 256 << 20  # bytes of decoded clips kept for the players

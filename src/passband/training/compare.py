@@ -25,7 +25,8 @@ from passband.training.compare_settings import (
 )
 from passband.training.measured_files import part_name
 from passband.training.measured_set import MeasuredSet, Measuring
-from passband.training.sample_measure import OnProgress, Wanted, measure_sets
+from passband.training.progress import OnProgress
+from passband.training.sample_measure import Wanted, measure_sets
 from passband.training.sample_paths import Pair, Side, open_pair, sample_rate_of
 from passband.training.sample_sets import SampleSet
 

@@ -1,6 +1,6 @@
 """What `passband compare` measures of two folders of audio beside their spectra: pairs, clips, Fréchet distance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,9 @@ from passband.reports.audio_compare import beside_audio
 from passband.reports.audio_folders import AudioFound, AudioPairs, listening_rows, measure_audio, pair_by_name
 from passband.reports.spectrum import Beside
 from passband.training.audio_samples import AudioSet
+from passband.training.progress import OnProgress
 
 DEFAULT_METRICS = "mr_stft,lsd"
-
-#: Called with (what is done, how much is done, how much there is).
-OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

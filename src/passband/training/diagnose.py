@@ -1,7 +1,7 @@
 """Diagnosing denoisers: at which noise level and frequency one is wrong, and what might mend it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,11 +26,9 @@ from passband.sampling import SampleNoise
 from passband.training.diagnosis_data import DiagnosisData
 from passband.training.diagnosis_gradients import Asked, check_losses, compared_losses, described_losses
 from passband.training.diagnosis_levels import common_ratios, default_ratios, visits
+from passband.training.progress import OnProgress
 from passband.training.subject import Subject, told_apart
 from passband.training.suggest import Suggestion, suggest
-
-#: Called with (what goes on, how far it is, of how many).
-OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

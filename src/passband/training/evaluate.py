@@ -20,9 +20,10 @@ from passband.training.config import RecipeError
 from passband.training.draw import Drawing, missing, read_sample
 from passband.training.image_metrics import MetricName, entries, spectrum_distance
 from passband.training.measure import Measured, measure
+from passband.training.progress import OnProgress
 from passband.training.ranks import Ranks
 from passband.training.restore import Restored, guided, restore
-from passband.training.results import OnProgress, evaluation_folder, finished, framed
+from passband.training.results import evaluation_folder, finished, framed
 from passband.training.sections import AnyData, CheckerboardData, HubData, ImagesData, PowerLawData, Settings
 
 _PROBED = 16

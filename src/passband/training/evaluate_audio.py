@@ -29,9 +29,10 @@ from passband.training.clips import FolderClips, clips_in, held_out_clips, recip
 from passband.training.config import Recipe
 from passband.training.draw import Drawing, sample_name
 from passband.training.draw_audio import Vocoding
+from passband.training.progress import OnProgress
 from passband.training.ranks import Ranks
 from passband.training.restore import Restored, restore
-from passband.training.results import OnProgress, evaluation_folder, finished, framed
+from passband.training.results import evaluation_folder, finished, framed
 from passband.training.sampler import check_schedule
 from passband.training.sections import DiffWaveModel, Settings
 

@@ -21,9 +21,10 @@ from passband.training.decode import LATENTS, recorded_data
 from passband.training.draw import split
 from passband.training.evaluate import RealImages, held_out_images
 from passband.training.perceptual import build_perceptual
+from passband.training.progress import OnProgress
 from passband.training.ranks import Ranks
 from passband.training.restore import checkpoint_step, find_autoencoder
-from passband.training.results import OnProgress, evaluation_folder, finished, framed
+from passband.training.results import evaluation_folder, finished, framed
 from passband.training.run_folder import RunFolder
 from passband.training.sections import AnyData, PerceptualSettings, Settings
 

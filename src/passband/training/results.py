@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,6 @@ import torch
 
 from passband.reports.page import installed_versions
 from passband.training.ranks import Ranks
-
-#: Called with (what goes on, how far it is, of how many).
-OnProgress = Callable[[str, int, int], None]
 
 
 def evaluation_folder(run: Path, step: int) -> Path:

@@ -30,10 +30,8 @@ from passband.training.measured_set import (
     skipped_from,
 )
 from passband.training.merge_tree import MergeTree
+from passband.training.progress import OnProgress
 from passband.training.sample_sets import Block, Reader, SampleSet
-
-#: Called with (what is done, how much is done, how much there is).
-OnProgress = Callable[[str, int, int], None]
 
 _PARTIAL_SUFFIX = ".partial.safetensors"
 _SAVED_EVERY = 300.0  # seconds

@@ -1,6 +1,6 @@
 """Two paths that samples are read from, opened so that they can be compared."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +13,10 @@ from passband.training.audio_pair import open_audio
 from passband.training.measured_files import load_measured
 from passband.training.measured_set import MeasuredSet
 from passband.training.path_kinds import ARRAY, AUDIO, IMAGES, MEASURED, SERIES, is_of_audio, kind_of_path
+from passband.training.progress import OnProgress
 from passband.training.sample_series import MosaicSet, Step, check_shows_images, find_steps, run_of
 from passband.training.sample_sets import ImageSet, RowSet, SampleSet, Shape
 
-#: Called with (what is done, how much is done, how much there is).
-OnProgress = Callable[[str, int, int], None]
 Side = SampleSet | MeasuredSet
 
 
