@@ -7,6 +7,7 @@ import torch
 
 from passband._checks import import_extra
 from passband.training.config import AnyRecipe, RecipeError
+from passband.training.group import leaving_at_exit
 from passband.training.journal import check_trackers
 from passband.training.run_folder import RunFolder
 from passband.training.sharding import accelerator_options
@@ -30,16 +31,17 @@ def launch(recipe: AnyRecipe, folder: RunFolder) -> "Accelerator":
     places = utils.ProjectConfiguration(project_dir=str(folder.root), logging_dir=str(folder.root / "trackers"))
     earlier = import_extra("accelerate.state", "train").is_initialized()
     try:
-        found: Accelerator = accelerate.Accelerator(
-            # torchrun does not say so, and Accelerate would take each process for the only one.
-            cpu=int(os.environ.get("WORLD_SIZE", "1")) > 1 and _shares_cpu(),
-            mixed_precision=recipe.training.precision,
-            log_with=list(recipe.training.trackers) or None,
-            project_config=places,
-            # Parts are accumulated here, whatever the user's configuration of Accelerate says.
-            gradient_accumulation_plugin=utils.GradientAccumulationPlugin(num_steps=1),
-            kwargs_handlers=accelerator_options(recipe),
-        )
+        with leaving_at_exit():
+            found: Accelerator = accelerate.Accelerator(
+                # torchrun does not say so, and Accelerate would take each process for the only one.
+                cpu=int(os.environ.get("WORLD_SIZE", "1")) > 1 and _shares_cpu(),
+                mixed_precision=recipe.training.precision,
+                log_with=list(recipe.training.trackers) or None,
+                project_config=places,
+                # Parts are accumulated here, whatever the user's configuration of Accelerate says.
+                gradient_accumulation_plugin=utils.GradientAccumulationPlugin(num_steps=1),
+                kwargs_handlers=accelerator_options(recipe),
+            )
     except ValueError as error:
         precision = recipe.training.precision
         if earlier:

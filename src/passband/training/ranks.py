@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 
 from passband._checks import import_extra
+from passband.training.group import leaving_at_exit
 
 T = TypeVar("T")
 
@@ -33,7 +34,8 @@ class Ranks:
     def __init__(self, device: str | None = None) -> None:
         launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
         cpu = device == "cpu" or not torch.cuda.is_available()
-        state = import_extra("accelerate", "train").PartialState(cpu=cpu, timeout=_PATIENCE) if launched else None
+        with leaving_at_exit():
+            state = import_extra("accelerate", "train").PartialState(cpu=cpu, timeout=_PATIENCE) if launched else None
         self.count: int = state.num_processes if state is not None else 1
         self.index: int = state.process_index if state is not None else 0
         self.device = usable_device(device) if self.count == 1 or state is None else state.device
