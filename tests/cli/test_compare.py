@@ -227,13 +227,51 @@ def test_real_samples_are_measured_once_for_many_comparisons(folders, tmp_path: 
     (kept,) = (tmp_path / "kept").iterdir()
     before = kept.stat().st_mtime_ns
     read: list[str] = []
-    monkeypatch.setattr("passband.training.sample_sets.read_samples", lambda *_: read.append("a file"))
+    monkeypatch.setattr("passband.training.image_samples.read_samples", lambda *_: read.append("a file"))
     again = run(
         folders[0], tmp_path / "a" / "measured" / "fake.spectrum.safetensors", "--out", tmp_path / "b", *options
     )
     assert again.exit_code == 0, again.output
     assert (read, kept.stat().st_mtime_ns) == ([], before)
     assert differences(results(tmp_path / "b")) == differences(results(tmp_path / "a"))
+
+
+def test_a_limit_says_that_it_does_not_reach_what_was_measured_before(folders, tmp_path: Path) -> None:
+    options = ("--replicates", 40)
+    run(*folders, "--out", tmp_path / "a", *options)
+    (measured_before,) = (tmp_path / "a" / "measured").glob("real*")
+    run(measured_before, folders[1], "--out", tmp_path / "b", "--limit", 30, *options)
+    assert results(tmp_path / "b")["count"] == {"real": 65, "fake": 30}
+    (note,) = results(tmp_path / "b")["notes"]
+    assert note.startswith("The real set was measured before, on 65 samples: --limit 30 has no effect on it.")
+    run(measured_before, folders[1], "--out", tmp_path / "c", "--limit", 65, *options)
+    assert results(tmp_path / "c")["notes"] == []
+
+
+def test_copies_of_some_files_are_said_to_be_no_pairs(tmp_path: Path) -> None:
+    options = ("--out", tmp_path / "out", "--replicates", 40)
+    real = folder(tmp_path / "real", 16, 0.25)
+    for number, file in enumerate(sorted(real.iterdir())):
+        file.rename(real / f"a{number}{file.suffix}")
+    fake = Path(shutil.copytree(real, tmp_path / "fake"))
+    run(real, fake, *options)
+    assert (results(tmp_path / "out")["paired"], results(tmp_path / "out")["notes"]) == (True, [])
+    for file in sorted(fake.iterdir())[5:]:
+        file.unlink()
+    run(real, fake, *options)
+    assert not results(tmp_path / "out")["paired"]
+    (note,) = results(tmp_path / "out")["notes"]
+    assert note.startswith("5 of 16 real and 5 fake files have the same names. If these show the same content, compare")
+
+
+def test_numbers_of_generated_images_are_no_names(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "real", 12, 0.25), folder(tmp_path / "fake", 8, 0.25, seed=1)
+    for path in paths:
+        for file in path.iterdir():
+            file.rename(file.with_name(file.name[2:]))
+    result = run(*paths, "--out", tmp_path / "out", "--replicates", 40)
+    assert result.exit_code == 0, result.output
+    assert results(tmp_path / "out")["notes"] == []
 
 
 def test_a_run_is_compared_at_all_its_steps(folders: tuple[Path, Path], tmp_path: Path) -> None:

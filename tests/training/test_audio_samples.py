@@ -17,8 +17,9 @@ from passband.training import sample_measure as measuring_module
 from passband.training.audio_pair import open_audio
 from passband.training.audio_samples import AudioSet, frame_length, open_clips
 from passband.training.measured_set import MeasuredSet, Measuring
-from passband.training.sample_measure import Wanted, measure_sets
+from passband.training.sample_measure import measure_sets
 from passband.training.sample_paths import Opening, open_pair
+from passband.training.sample_work import Wanted
 
 RATE = 8000
 FRAME = 2048

@@ -23,14 +23,17 @@ from passband.metrics import PowerLawMeasure, SampleSpectrum
 from passband.reports import image_mosaic
 from passband.training import Recipe, RecipeError, RunFolder, make_recipe
 from passband.training import sample_measure as measuring_module
+from passband.training.image_samples import ImageSet
 from passband.training.measured_files import load_measured, part_name
 from passband.training.measured_set import MeasuredSet, Measuring, law_stride
 from passband.training.merge_tree import MergeTree
 from passband.training.path_kinds import kind_of_path
-from passband.training.sample_measure import Wanted, measure_sets
+from passband.training.row_samples import RowSet
+from passband.training.sample_measure import measure_sets
 from passband.training.sample_paths import Opening, open_pair
 from passband.training.sample_series import cut_mosaic, find_steps
-from passband.training.sample_sets import Chunk, ImageSet, RowSet, SampleSet
+from passband.training.sample_sets import Chunk, SampleSet
+from passband.training.sample_work import Wanted
 
 SIDE, COUNT = 16, 30
 QUICK = Measuring(replicates=20)

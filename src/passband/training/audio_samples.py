@@ -22,7 +22,16 @@ from passband.metrics.sample_distances import AUDIO_TOP
 from passband.reports.audio_folders import pair_by_name
 from passband.reports.compare import left_out_note
 from passband.training.progress import OnProgress
-from passband.training.sample_sets import Block, Chunk, Reader, SampleSet, files_stamp, gathered, samples_at_once
+from passband.training.sample_sets import (
+    Block,
+    Chunk,
+    Reader,
+    SampleSet,
+    files_stamp,
+    gathered,
+    sample_key,
+    samples_at_once,
+)
 
 _SECONDS = 0.25  # of a frame, about
 _CACHE = 256 << 20  # bytes of decoded clips kept for the players
@@ -88,6 +97,10 @@ class AudioSet(SampleSet):
         root = audio_source(self.path)[1].root
         stamps = files_stamp(root / entry.name for entry in self.entries)
         return {"audio": blake2b(listed.encode(), digest_size=16).hexdigest(), "files": stamps}
+
+    def file_keys(self) -> Iterator[str]:
+        """See the base class."""
+        return (sample_key(entry.name) for entry in self.entries)
 
     @property
     def left_out(self) -> Sequence[Skipped]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from passband.metrics.sample_comparison import SampleComparison, compare_samples
 from passband.metrics.sample_spectrum import MEASURED_SUFFIX
 from passband.reports.audio_folders import AudioFound
-from passband.reports.compare import left_out_note
 from passband.reports.front import FrontReport
 from passband.reports.spectrum import spectrum_report
 from passband.reports.spectrum.words import terms_of
 from passband.training.audio_samples import AudioSet
 from passband.training.compare_audio import AudioSettings, AudioWork
+from passband.training.compare_notes import pair_notes, set_notes
 from passband.training.compare_settings import (
     PROCESSES,
     CompareSettings,
@@ -26,9 +26,10 @@ from passband.training.compare_settings import (
 from passband.training.measured_files import part_name
 from passband.training.measured_set import MeasuredSet, Measuring
 from passband.training.progress import OnProgress
-from passband.training.sample_measure import Wanted, measure_sets
+from passband.training.sample_measure import measure_sets
 from passband.training.sample_paths import Pair, Side, open_pair, sample_rate_of
 from passband.training.sample_sets import SampleSet
+from passband.training.sample_work import Wanted
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def compare_paths(
     series = _series(pair, found, on_progress)
     last = measured[-1]
     comparison = series[-1][1] if series else compare_samples(found["real"].spectrum, last.spectrum)
-    notes = [note for name, side in sides.items() for note in _notes(name, side, found[name])]
+    notes = [note for name, side in sides.items() for note in set_notes(name, side, found[name])]
+    notes += pair_notes(pair, settings.opening, paired=comparison.paired)
     fronts = _fronts(found["real"], last, settings)
     heard, beside = None, None
     if work is not None:
@@ -243,12 +245,6 @@ def _series(
         if on_progress is not None:
             on_progress("comparing", number, len(pair.steps))
     return series
-
-
-def _notes(name: str, side: Side, measured: MeasuredSet) -> list[str]:
-    if isinstance(side, SampleSet):
-        return side.notes(name, measured.skipped)
-    return left_out_note(name, measured.skipped, terms_of(side.measuring.kind, side.spectrum.sample_rate).samples)
 
 
 def _fronts(real: MeasuredSet, fake: MeasuredSet, settings: CompareSettings) -> FrontReport | None:

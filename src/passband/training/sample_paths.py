@@ -10,12 +10,14 @@ from passband.data import ArraySamples, ImageFolder, LatentShards
 from passband.data.arrays import VALUES
 from passband.data.listing import AUDIO_SUFFIXES, names_ending
 from passband.training.audio_pair import open_audio
+from passband.training.image_samples import ImageSet
 from passband.training.measured_files import load_measured
 from passband.training.measured_set import MeasuredSet
 from passband.training.path_kinds import ARRAY, AUDIO, IMAGES, MEASURED, SERIES, is_of_audio, kind_of_path
 from passband.training.progress import OnProgress
+from passband.training.row_samples import RowSet
 from passband.training.sample_series import MosaicSet, Step, check_shows_images, find_steps, run_of
-from passband.training.sample_sets import ImageSet, RowSet, SampleSet, Shape
+from passband.training.sample_sets import SampleSet, Shape
 
 Side = SampleSet | MeasuredSet
 
