@@ -260,7 +260,7 @@ def test_workers_end_with_a_killed_parent(folder, out, uninterrupted, monkeypatc
     killed(folder, out, "while writing", workers=2)
     pids = [int(pid) for pid in out.with_name("pids").read_text().split()]
     assert len(pids) == 2
-    for _ in range(200):
+    for _ in range(1200):
         if not any(map(alive, pids)):
             break
         time.sleep(0.05)
