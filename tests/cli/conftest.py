@@ -59,6 +59,12 @@ def passband(
     return run
 
 
+@pytest.fixture(autouse=True)
+def no_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are not drawn as PDF, which takes the longest and has a test of its own."""
+    monkeypatch.setattr("passband.reports.figures.to_pdf", lambda figure: b"%PDF")
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six images of 40 by 34 pixels: four tiles of 16 each."""

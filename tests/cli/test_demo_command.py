@@ -63,7 +63,8 @@ def test_a_micro_run_writes_page_and_numbers(passband, tmp_path: Path):
     page.feed((out / "index.html").read_text(encoding="utf-8"))
     page.close()
     assert page.open == []
-    assert all(reference.startswith(("#", "data:")) for reference in page.references)
+    assert all(reference.startswith(("#", "data:", "figures/")) for reference in page.references)
+    assert all((out / reference).exists() for reference in page.references if reference.startswith("figures/"))
     row = next(row for row in numbers["paired"] if row["measure"] == "lsd" and row["steps"] == 4)
     assert f"{row['value']:.1f} dB" in page.text
     for measure in ("Log-spectral distance", "Leakage", "Pattern distance"):

@@ -1,6 +1,7 @@
 """Long-term comparisons: their chance and error, the verdict in words, and the page's numbers."""
 
 import math
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
@@ -199,7 +200,8 @@ def test_what_stands_beside_the_spectra(tmp_path: Path) -> None:
     assert beside.numbers["measures"]["pesq"]["count"] == 1
 
 
-def test_the_section_on_long_term_spectra(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_pdf")
+def test_the_section_on_long_term_spectra(legible: Callable[[str], int], tmp_path: Path) -> None:
     real = clips(0, count=8)
     found = compared(real, [filtered(clip, (4467, RATE, -10.0)) for clip in real])
     (section,) = long_term_sections(found, tmp_path)
@@ -209,5 +211,6 @@ def test_the_section_on_long_term_spectra(tmp_path: Path) -> None:
     assert numbers["muffled"] == {"above_hz": muffling(found).low, "mean_db": muffling(found).mean}
     assert [band["standard_error_db"] for band in numbers["third_octaves"]] == found.error.tolist()
     assert sorted(file.name for file in (tmp_path / "figures").iterdir()) == [
-        "bands.png", "bands.svg", "long-term.png", "long-term.svg", "mel.png", "mel.svg",
-    ]  # fmt: skip
+        f"{name}.{kind}" for name in ("bands", "long-term", "mel") for kind in ("pdf", "png", "svg")
+    ]
+    assert legible(render_page(Page("t", "s", [section]))) == 3

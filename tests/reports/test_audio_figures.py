@@ -1,13 +1,19 @@
 """Spectrograms and curves show the levels and frequencies that are in the sound."""
 
+import base64
+import io
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from passband.reports import band_difference_figure, long_term_figure, spectrogram, spectrogram_figure, to_png, to_svg
-from passband.reports.spectrograms import Spectrogram, clip_picture, draw_spectrogram, shared_range
+from passband.reports._themes import adaptive
+from passband.reports.figures import _figure
+from passband.reports.spectrograms import Spectrogram, clip_picture, draw_spectrogram, shared_range, with_few_colours
 
 RATE = 8000
 
@@ -64,17 +70,36 @@ def test_above_the_nyquist_frequency_there_is_nothing() -> None:
 
     axes = Figure().add_subplot()
     shown = spectrogram(tone(500), RATE)
-    picture = draw_spectrogram(axes, shown, (-80, 0), f_max=8000).get_array()
-    rows = np.isnan(np.ma.filled(picture, np.nan)).all(1)
-    assert rows[picture.shape[0] // 2 + 1 :].all()
-    assert not rows[: picture.shape[0] // 2].any()
+    image = draw_spectrogram(axes, shown, (-80, 0), f_max=8000)
+    assert axes.get_ylim() == (0, 8000)
+    assert image.get_extent() == [0, 0.5, 0, 4000]
+    row = image.get_array().mean(1).argmax() / (image.get_array().shape[0] - 1)
+    assert row == pytest.approx(500 / 4000, abs=0.01)
 
 
-def test_pictures_are_small() -> None:
+def test_pictures_are_small_and_follow_the_page() -> None:
     noise = 0.1 * torch.randn(5 * 16000, generator=torch.Generator().manual_seed(0))
-    png = clip_picture(spectrogram(noise, 16000), (-80, 0))
-    assert png[1:4] == b"PNG"
-    assert len(png) < 120_000
+    svg = clip_picture(spectrogram(noise, 16000), (-80, 0))
+    assert len(svg) < 160_000
+    (inside,) = re.findall('"data:image/png;base64,(.*?)"', svg, re.DOTALL)
+    picture = Image.open(io.BytesIO(base64.b64decode(inside)))
+    assert picture.mode == "P"
+    assert len(picture.getcolors()) > 20  # noise of 30 dB and more
+    assert "prefers-color-scheme: dark" in adaptive(svg)
+
+
+def test_fewer_colours_are_nearly_the_same() -> None:
+    ramp = np.linspace(0, 1, 250)[None].repeat(8, 0)
+    figure, axes = _figure()
+    axes.imshow(ramp, cmap="magma", aspect="auto")
+    before = to_svg(figure)
+    pictures = []
+    for svg in (before, with_few_colours(before)):
+        (inside,) = re.findall('"data:image/png;base64,(.*?)"', svg, re.DOTALL)
+        pictures.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(inside))).convert("RGB"), dtype=float))
+    assert len(np.unique(pictures[0].reshape(-1, 3), axis=0)) > 200
+    assert len(np.unique(pictures[1].reshape(-1, 3), axis=0)) <= 96
+    assert np.abs(pictures[0] - pictures[1]).max() <= 8
 
 
 def test_long_term_figure_draws_decibels_and_two_standard_errors() -> None:

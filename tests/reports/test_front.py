@@ -1,6 +1,7 @@
 """The section on fronts: its numbers, what it says, and what it says of data without a power law."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from passband import EDM, VP, Flow
 from passband.forcing import ConstantFront, front_from_config
 from passband.metrics import PowerLawResult, measure_power_law, passed_power
 from passband.reports import (
-    Figure,
     FrontReport,
+    Page,
     Table,
     Text,
     front_numbers,
@@ -21,6 +22,7 @@ from passband.reports import (
     front_sections,
     passed_power_figure,
     recipe_line,
+    render_page,
     to_svg,
 )
 from passband.reports.front import describe_fronts, describe_law, front_columns, front_rows, percent
@@ -77,12 +79,13 @@ def test_own_times() -> None:
     assert float(process.flow_time(own_times(process, [0.3])[0])) == pytest.approx(0.3)
 
 
-def test_sections_and_numbers(measured: PowerLawResult, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_pdf")
+def test_sections_and_numbers(measured: PowerLawResult, legible: Callable[[str], int], tmp_path: Path) -> None:
     report = FrontReport(measured, law(beta=1.5), process=VP())
     (section,) = front_sections(report, tmp_path)
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert names == {f"front-{name}.{kind}" for name in ("plane", "power") for kind in ("svg", "png")}
-    assert sum(isinstance(block, Figure) for block in section.blocks) == 2
+    assert names == {f"front-{name}.{kind}" for name in ("plane", "power") for kind in ("svg", "pdf", "png")}
+    assert legible(render_page(Page("t", "s", [section]))) == 2
     (table,) = [block for block in section.blocks if isinstance(block, Table)]
     assert len(table.rows) == 10
     numbers = json.loads(json.dumps(front_numbers(report)))
@@ -120,6 +123,7 @@ def test_percent(share: float, text: str) -> None:
     assert percent(share) == text
 
 
+@pytest.mark.usefixtures("no_pdf")
 def test_data_without_a_contour(tmp_path: Path) -> None:
     report = FrontReport(law(beta=-1.0))
     assert recipe_line(report) == ""

@@ -1,6 +1,7 @@
 """The page of an inspected autoencoder: what its verdict says of known ones, its numbers, and its figures."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,11 +95,18 @@ def test_thresholds_decide(fine: Inspected) -> None:
     assert ratings(replace(fine.result, latent=steep))[0] == "fair"
 
 
-def test_an_unprobed_decoder_is_not_rated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def drawn_once(no_pdf: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as wide SVGs alone."""
+    monkeypatch.setattr("passband.reports.figures.to_png", lambda figure, **_: b"\x89PNG")
+    monkeypatch.setattr("passband.reports.figures.make_narrow", lambda figure: False)
+
+
+@pytest.mark.usefixtures("drawn_once")
+def test_an_unprobed_decoder_is_not_rated(tmp_path: Path) -> None:
     found = inspected("quick", halved, doubled, images(4), probe=False)
     assert ratings(found.result)[2:] == ["unknown"] * 3
     assert "against it" in headline("quick", found.result)
-    monkeypatch.setattr("passband.reports.inspection_sections.to_png", lambda figure: b"\x89PNG")
     page = inspection_report([found], tmp_path).read_text()
     assert "Where each latent frequency lands" not in page
     with pytest.raises(ValueError, match="no autoencoder was probed"):
@@ -127,9 +135,13 @@ def test_differences_are_those_beyond_twice_the_error(fine: Inspected, white: In
     assert "No measure separates" in difference(["a", "b"], [fine.result, fine.result])
 
 
-def test_the_page_of_two_holds_the_numbers(fine: Inspected, white: Inspected, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_pdf")
+def test_the_page_of_two_holds_the_numbers(
+    fine: Inspected, white: Inspected, legible: Callable[[str], int], tmp_path: Path
+) -> None:
     page = inspection_report([fine, white], tmp_path, settings={"images from": "here"}, notes=["Mind <this>."])
     text = page.read_text()
+    assert legible(text) == 4
     assert "Which latent space is easier to learn?" in text
     assert "Mind &lt;this&gt;." in text
     assert "What this page cannot tell" in text
@@ -151,8 +163,8 @@ def test_a_page_shows_one_or_two(fine: Inspected, tmp_path: Path) -> None:
             inspection_report(wrong, tmp_path)
 
 
-def test_numbers_without_a_value_are_dashes_and_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("passband.reports.inspection_sections.to_png", lambda figure: b"\x89PNG")
+@pytest.mark.usefixtures("drawn_once")
+def test_numbers_without_a_value_are_dashes_and_null(tmp_path: Path) -> None:
     found = inspected("exact", lambda x: x, lambda z: z, images(1))
     page = inspection_report([found], tmp_path).read_text()
     assert "exact" in page

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ import torch
 from passband.reports import (
     Audio,
     Columns,
+    Figure,
     ListeningClip,
     ListeningRow,
     Number,
@@ -41,7 +43,7 @@ class Document(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in {"meta", "img"}:
+        if tag not in {"meta", "img", "source"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -59,7 +61,8 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Spectrograms are drawn in one test only; test_audio_figures.py looks at them."""
     if "pictures" not in request.node.name:
         monkeypatch.setattr("passband.reports.listening.clip_picture", lambda *_, **__: b"\x89PNG")
-        monkeypatch.setattr("passband.reports.listening.small_png", lambda *_, **__: b"\x89PNG")
+        scale = Figure(b"\x89PNG", "colours", "colours")
+        monkeypatch.setattr("passband.reports.listening.page_figure", lambda *_, **__: scale)
 
 
 def noise(seed: int, seconds: float = 0.25) -> torch.Tensor:
@@ -76,6 +79,11 @@ def heard(source: str) -> tuple[torch.Tensor, int]:
     assert kind == "data:audio/flac;base64"
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(data)), dtype="float32")
     return torch.from_numpy(samples), rate
+
+
+def decoded(uri: str) -> str:
+    kind, data = uri.split(",", 1)
+    return base64.b64decode(data).decode() if kind.endswith(";base64") else unquote(data)
 
 
 def test_players_hold_the_clips_of_their_columns(tmp_path: Path) -> None:
@@ -143,16 +151,17 @@ def test_a_clip_that_is_not_finite_is_named_and_the_page_is_whole(tmp_path: Path
     assert "model: holds values that are not finite" in document.text
 
 
-def test_the_columns_of_a_row_have_pictures_of_one_size(tmp_path: Path) -> None:
+def test_the_columns_of_a_row_have_pictures_of_one_size(legible: Callable[[str], int], tmp_path: Path) -> None:
     other = ListeningClip(torch.zeros(100), RATE // 2)
     path = listening_page("t", [ListeningRow("a", [clip(0), other])], tmp_path, summary="s", columns=["c", "d"])
-    document = Document(path.read_text(encoding="utf-8"))
-    pictures = [base64.b64decode(image["src"].split(",")[1]) for image in document.all("img")]
-    assert len(pictures) == 3  # and the colours
-    sizes = [tuple(int.from_bytes(png[i : i + 4]) for i in (16, 20)) for png in pictures]
+    source = path.read_text(encoding="utf-8")
+    assert legible(source) == 3  # and the colours
+    document = Document(source)
+    first, second, colours = document.all("img")
+    sizes = [re.search('<svg .*?viewBox="(.*?)"', decoded(image["src"]))[1] for image in (first, second)]
     assert sizes[0] == sizes[1]
-    assert [image["alt"] for image in document.all("img")][:2] == ["", ""]  # the players are named
-    assert document.all("img")[2]["alt"]
+    assert (first["alt"], second["alt"]) == ("", "")  # the players are named
+    assert colours["alt"]
 
 
 def test_samples_beyond_full_scale_are_clipped() -> None:

@@ -9,10 +9,14 @@ import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.text import Text as Drawn
 from PIL import Image
 
 from passband.metrics import octave_bands
@@ -46,7 +50,7 @@ from passband.reports import (
 )
 from passband.reports._narrow import make_narrow
 from passband.reports._themes import adaptive, in_the_dark
-from passband.reports.figures import COLOURS, INK, _figure, _style
+from passband.reports.figures import COLOURS, INK, _figure, _style, series_style
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -299,6 +303,95 @@ def test_a_figure_for_the_telephone_keeps_its_panels_and_its_legend() -> None:
         assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
         assert panels[1].get_xticklabels()[0].get_rotation() > 0
         assert not make_narrow(figure)  # it is narrow
+
+
+def test_a_rebuilt_legend_keeps_its_title_its_dashes_and_its_markers() -> None:
+    names = [f"a rather long name of an arm {number}" for number in range(3)]
+    with _style():
+        figure, axes = _figure()
+        for name, style in series_style(names).items():
+            axes.errorbar([1, 2], [1, 2], yerr=[0.1, 0.1], marker="o", label=name, **style)
+        figure.legend(loc="outside upper left", ncols=3, title="arms")
+        assert make_narrow(figure)
+        (legend,) = figure.legends
+    assert legend.get_title().get_text() == "arms"
+    assert [text.get_text() for text in legend.get_texts()] == names
+    lines = legend.findobj(Line2D)
+    assert sorted(line.get_linestyle() for line in lines if line.get_linestyle() != "None") == ["-", "--", "--"]
+    assert sum(line.get_marker() == "o" for line in lines) == len(names)
+
+
+def test_titles_and_labels_are_broken_where_a_telephone_ends() -> None:
+    words = "a title of many words that is far too long for a telephone held upright"
+    with _style():
+        figure, axes = _figure()
+        axes.set_title(words)
+        axes.set_xlabel(f"{words}\n(unit)")
+        axes.set_ylabel("short")
+        figure.supylabel(words)
+        height = 4.0
+        assert make_narrow(figure)
+        figure.draw_without_rendering()
+        for text in figure.findobj(Drawn):
+            box = text.get_window_extent()
+            assert box.x1 <= figure.bbox.width
+            assert box.y1 <= figure.bbox.height
+    shown = {" ".join(text.get_text().split()): text.get_text() for text in figure.findobj(Drawn)}
+    assert words in shown  # every word is there
+    assert shown[f"{words} (unit)"].endswith("\n(unit)")  # and lines stay apart
+    assert shown["short"] == "short"
+    assert figure.get_figheight() > height * 0.9
+
+
+def test_colours_are_explained_below_the_panels_of_a_telephone() -> None:
+    with _style():
+        figure = Canvas(figsize=(7.0, 3.0))
+        panels = list(figure.subplots(1, 2))
+        image = [axes.imshow([[-1.0, 1.0]], vmin=-1, vmax=1, aspect="auto") for axes in panels][-1]
+        bar = figure.colorbar(image, ax=panels)
+        bar.set_ticks([-1, 0, 1], labels=["little", "none", "much"])
+        bar.set_label("power (dB)")
+        assert make_narrow(figure)
+        figure.draw_without_rendering()
+    laid = image.colorbar
+    assert len(figure.axes) == 3
+    assert laid.ax.get_xlabel() == "power (dB)"
+    assert [tick.get_text() for tick in laid.ax.get_xticklabels()] == ["little", "none", "much"]
+    assert laid.ax.get_position().y1 < min(axes.get_position().y0 for axes in panels)
+    assert all(axes.get_position().width > 0.6 for axes in panels)
+
+
+def test_each_of_several_bars_stays_with_its_panel() -> None:
+    with _style():
+        figure = Canvas(figsize=(12.0, 4.0))
+        panels = list(figure.subplots(1, 2))
+        images = [axes.imshow([[0.0, 1.0]], aspect="auto") for axes in panels]
+        for axes, image in zip(panels, images, strict=True):
+            figure.colorbar(image, ax=axes)
+        assert make_narrow(figure)
+        figure.draw_without_rendering()
+    first, below = (axes.get_position() for axes in panels)
+    bar, last = (image.colorbar.ax.get_position() for image in images)
+    assert first.y0 > bar.y1 > bar.y0 > below.y1
+    assert below.y0 > last.y1
+
+
+def test_ticks_that_adapt_are_not_slanted() -> None:
+    with _style():
+        figure, axes = _figure()
+        axes.plot([-1e4, 1e4], [0, 1])
+        assert make_narrow(figure)
+    assert {label.get_rotation() for label in axes.get_xticklabels()} == {0}
+
+
+def test_a_picture_within_a_picture_is_not_encoded_twice() -> None:
+    text = "#" * 900 + " %,\"&'"
+    for inside, kind in ((text, ";base64"), (base64.b64encode(bytes(900)).decode(), "")):
+        svg = SVG.replace("<rect", f"<desc>{inside}</desc><rect")
+        head, data = data_uri(svg).split(",", 1)
+        assert head == f"data:image/svg+xml{kind}"
+        assert (base64.b64decode(data).decode() if kind else unquote(data)) == svg
+        assert not set(" \"<>#'&") & set(data)
 
 
 @pytest.mark.parametrize(("side", "legible"), [(4, True), (12, False)])

@@ -352,7 +352,7 @@ def test_the_report_of_a_grid(finished_grid: tuple[Path, dict], tmp_path: Path):
     assert source.count("<img") == 2
     names = ["model-lsd-0-steps", "model-lsd-0"]
     found = [file.name for file in sorted((tmp_path / "figures").iterdir())]
-    assert found == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    assert found == [f"{name}.{kind}" for name in names for kind in ("pdf", "png", "svg")]
 
 
 def test_a_grid_without_results_has_a_report(file: Path, tmp_path: Path):

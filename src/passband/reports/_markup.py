@@ -26,6 +26,7 @@ from passband.reports.blocks import (
 
 _WIDTH = re.compile(r'<svg\b[^>]*?\bwidth="([\d.]+)pt"')
 _ORDINARY = 500  # points
+_AS_THEY_ARE = "/:;=+?@!$()*~,"
 NARROW = "34rem"  # screens up to here show a figure's narrow layout
 
 
@@ -136,4 +137,6 @@ def data_uri(image: str | bytes) -> str:
     """SVG source or PNG data as a data: URI (an SVG in an image can neither run scripts nor clash by ids)."""
     if isinstance(image, bytes):
         return f"data:image/png;base64,{base64.b64encode(image).decode()}"
-    return f"data:image/svg+xml;base64,{base64.b64encode(image.encode()).decode()}"
+    # Pictures within an SVG are in base64 already; to do that twice makes them longer.
+    kinds = (f";base64,{base64.b64encode(image.encode()).decode()}", f",{quote(image, safe=_AS_THEY_ARE)}")
+    return f"data:image/svg+xml{min(kinds, key=len)}"

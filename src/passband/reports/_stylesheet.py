@@ -66,6 +66,7 @@ th, td { text-align: left; vertical-align: top; padding: .35rem 1.25rem .35rem 0
 th { font-weight: 600; vertical-align: bottom; }
 th.number, td.number { text-align: right; padding-left: .75rem; }
 td.number, td.short { white-space: nowrap; }
+td:not(.number, .short) { min-width: min(9rem, 30vw); }
 th button { all: unset; box-sizing: border-box; cursor: pointer; color: inherit; font: inherit; text-align: inherit; }
 th button:hover { color: var(--accent); }
 th button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 2px; }

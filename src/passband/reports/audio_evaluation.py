@@ -135,9 +135,9 @@ def _headline(results: Mapping[str, Any]) -> Numbers:
 def _listening(results: Mapping[str, Any], shown: Shown, rate: int, out: Path) -> Section:
     paired = results["kind"] == "vocoder"
     columns = ["original", "generated"] if paired else ["generated"]
-    rows = []
+    titles, rows = _titles(results), []
     for name, (original, made, values) in shown.items():
-        clips = [ListeningClip(made, rate, values)]
+        clips = [ListeningClip(made, rate, {titles.get(key, key): value for key, value in values.items()})]
         if original is not None:
             clips.insert(0, ListeningClip(original, rate))
         rows.append(ListeningRow(name, clips))
@@ -148,7 +148,13 @@ def _clip_table(results: Mapping[str, Any]) -> Table:
     clips = results["clips"]
     names = [name for name in (clips[0] if clips else {}) if name not in ("name", "seconds")]
     rows = [[clip["name"], clip["seconds"], *(clip[name] for name in names)] for clip in clips]
-    return Table(["clip", "seconds", *names], rows if names else [])
+    titles = _titles(results)
+    return Table(["clip", "length (s)", *(titles.get(name, name) for name in names)], rows if names else [])
+
+
+def _titles(results: Mapping[str, Any]) -> dict[str, str]:
+    """Name of a metric to what a reader calls it, with its unit."""
+    return {entry["metric"]: entry["title"] for entry in results["metrics"]}
 
 
 def _settings(results: Mapping[str, Any]) -> Table:

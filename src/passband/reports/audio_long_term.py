@@ -9,8 +9,8 @@ from passband.metrics.frequency_words import hertz
 from passband.reports.audio_figures import band_difference_figure, long_term_figure
 from passband.reports.audio_spectra import LongTermComparison
 from passband.reports.audio_verdict import LOWEST
-from passband.reports.figures import to_png, to_svg
-from passband.reports.page import Block, Cell, Figure, Section, Table, write_file
+from passband.reports.figures import write_figure
+from passband.reports.page import Block, Cell, Section, Table
 from passband.reports.words import signed
 
 if TYPE_CHECKING:
@@ -30,40 +30,32 @@ def long_term_sections(comparison: LongTermComparison, out: str | os.PathLike[st
     bands = [(result.third_octaves[number].low, result.third_octaves[number].high) for number in shown]
     biases = [result.third_octaves[number].bias for number in shown]
     chance = None if comparison.chance is None else comparison.chance[shown].tolist()
-    figures = {
-        "bands": band_difference_figure(bands, {"fake": biases}, reference=chance),
-        "long-term": long_term_figure(
-            result.frequencies,
-            {"real": result.psd_real, "fake": result.psd_fake},
-            errors={"real": result.error_real, "fake": result.error_fake},
-        ),
-        "mel": mel_figure(comparison),
-    }
-    svg = {name: to_svg(figure) for name, figure in figures.items()}
-    for name, figure in figures.items():
-        write_file(folder / f"{name}.svg", svg[name].encode())
-        write_file(folder / f"{name}.png", to_png(figure))
+    spectra = long_term_figure(
+        result.frequencies,
+        {"real": result.psd_real, "fake": result.psd_fake},
+        errors={"real": result.error_real, "fake": result.error_fake},
+    )
     octaves = "; ".join(f"around {hertz(band.centre)}: {signed(band.bias)} dB" for band in result.octaves)
     grey = "" if chance is None else " Grey: what chance makes, one half of the real clips against the other."
     blocks: list[Block] = [
-        Figure(
-            svg["bands"],
-            f"Power of the fake audio relative to the real in each third of an octave.{grey}",
+        write_figure(
+            band_difference_figure(bands, {"fake": biases}, reference=chance), folder, "bands",
+            caption=f"Power of the fake audio relative to the real in each third of an octave.{grey}",
             alt=f"Bar chart of the power difference in decibels over the frequency. Mean per octave: {octaves}.",
         ),
         _octave_table(comparison),
-        Figure(
-            svg["long-term"],
-            "Long-term average spectra. Shaded: two standard errors over clips.",
+        write_figure(
+            spectra, folder, "long-term",
+            caption="Long-term average spectra. Shaded: two standard errors over clips.",
             alt="Two curves of power in decibels over a logarithmic frequency axis, real and fake.",
         ),
-        Figure(
-            svg["mel"],
-            "The same by mel bands, which are as wide as hearing resolves: the balance of energy.",
+        write_figure(
+            mel_figure(comparison), folder, "mel",
+            caption="The same by mel bands, which are as wide as hearing resolves: the balance of energy.",
             alt=f"Bar chart of the power difference per mel band; from {signed(float(result.mel_db.min()))} to "
             f"{signed(float(result.mel_db.max()))} dB.",
         ),
-    ]
+    ]  # fmt: skip
     return [Section("Where the spectra differ", blocks)]
 
 

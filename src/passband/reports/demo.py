@@ -16,7 +16,7 @@ from passband.reports.figures import (
     ratio_figure,
     stack_png,
     to_png,
-    to_svg,
+    write_figure,
 )
 from passband.reports.page import (
     Code,
@@ -51,7 +51,7 @@ MEASURES = {
 def demo_report(
     results: Mapping[str, Any], pictures: Mapping[str, Tensor], out: Path, command: str | None = None
 ) -> Path:
-    """Write the page, the figures (SVG and PNG) and results.json of the checkerboard experiment.
+    """Write the page, the figures (SVG, PDF and PNG) and results.json of the checkerboard experiment.
 
     Args:
         results: what [`run_experiment`][passband.training.demo.run_experiment] returned.
@@ -170,7 +170,8 @@ def _curve(results: Mapping[str, Any], measure: str, folder: Path) -> Figure:
     )
     finals = ", ".join(f"{arm} {means[-1]:.3g}" for arm, (means, _) in curves.items())
     caption = f"{MEASURES[measure].title} over training: mean and standard error over seeds, each seed as a thin line."
-    return _keep(figure, folder / measure, caption, f"{MEASURES[measure].title} at the last measurement: {finals}.")
+    alt = f"{MEASURES[measure].title} at the last measurement: {finals}."
+    return write_figure(figure, folder, measure, caption=caption, alt=alt)
 
 
 def _mean_and_error(values: Sequence[Sequence[float]]) -> tuple[list[float], list[float] | None]:
@@ -186,7 +187,8 @@ def _grid(name: str, images: Tensor, results: Mapping[str, Any], folder: Path) -
         if name == "truth"
         else f"{name.capitalize()}: samples of seed {seed} after {steps:,} steps."
     )
-    return _keep(image_grid(images, columns=8), folder / f"samples-{name}", caption, f"{len(images)} images. {caption}")
+    alt = f"{len(images)} images. {caption}"
+    return write_figure(image_grid(images), folder, f"samples-{name}", caption=caption, alt=alt, pixels=True)
 
 
 def _spectra(results: Mapping[str, Any], folder: Path) -> tuple[list[Figure], list[Figure]]:
@@ -200,13 +202,14 @@ def _spectra(results: Mapping[str, Any], folder: Path) -> tuple[list[Figure], li
         caption = f"after {steps:,} steps, mean over seeds."
         psd = psd_figure({"truth": truth, **means})
         psds.append(
-            _keep(
-                psd, folder / f"psd-{steps}", f"Radially averaged power spectra {caption}", f"Power spectra {caption}"
+            write_figure(
+                psd, folder, f"psd-{steps}", caption=f"Radially averaged power spectra {caption}",
+                alt=f"Power spectra of {', '.join(['the truth', *means])} {caption}",
             )
-        )
+        )  # fmt: skip
         ratio = ratio_figure({arm: log_spectral_ratio(mean, truth) for arm, mean in means.items()})
         alt = f"Difference from the truth in decibels per radius {caption}"
-        ratios.append(_keep(ratio, folder / f"ratio-{steps}", alt, alt))
+        ratios.append(write_figure(ratio, folder, f"ratio-{steps}", caption=alt, alt=alt))
     return psds, ratios
 
 
@@ -235,11 +238,3 @@ def _seed_table(results: Mapping[str, Any]) -> Table:
 
 def _by_arm(results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {arm: [run for run in results["runs"] if run["arm"] == arm] for arm in results["settings"]["arms"]}
-
-
-def _keep(figure: Any, path: Path, caption: str, alt: str) -> Figure:
-    """Write a figure as SVG and PNG, and return it for the page."""
-    svg = to_svg(figure)
-    write_file(path.with_suffix(".svg"), svg.encode())
-    write_file(path.with_suffix(".png"), to_png(figure))
-    return Figure(svg, caption, alt)

@@ -1,6 +1,7 @@
 """The report of an evaluated network: metrics, spectrum, samples, and the numbers as JSON."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -174,4 +175,4 @@ def _settings(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}".replace("-", "−")
+    return "–" if value is None or math.isnan(value) else f"{value:.4g}".replace("-", "−")

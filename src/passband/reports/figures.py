@@ -27,6 +27,7 @@ from passband._checks import check_batch, import_extra
 from passband.reports._narrow import make_narrow
 from passband.reports.blocks import Figure as FigureBlock
 from passband.reports.page import data_uri, write_file
+from passband.reports.words import budget
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -322,19 +323,19 @@ def curve_figure(
         True
 
     """
-    budget = _array(x)
-    means = _series({name: pair[0] for name, pair in curves.items()}, "curves", exactly=len(budget))
+    steps = _array(x)
+    means = _series({name: pair[0] for name, pair in curves.items()}, "curves", exactly=len(steps))
     errors = {name: pair[1] for name, pair in curves.items()}
     with _style():
         figure, axes = _figure()
         for name, style in series_style(list(means)).items():
             runs = (seeds or {}).get(name, ())
             for number, run in enumerate(runs):
-                thin = _series({f"seed {number} of {name}": run}, "seeds", exactly=len(budget))
-                axes.plot(budget, *thin.values(), color=style["color"], lw=0.8, alpha=0.45, zorder=1)
+                thin = _series({f"seed {number} of {name}": run}, "seeds", exactly=len(steps))
+                axes.plot(steps, *thin.values(), color=style["color"], lw=0.8, alpha=0.45, zorder=1)
             error = errors[name]
             axes.errorbar(
-                budget,
+                steps,
                 means[name],
                 yerr=None if error is None else _array(error),
                 label=name,
@@ -348,7 +349,7 @@ def curve_figure(
             axes.axhline(reference[1], color="#777777", lw=1.2, ls=(0, (2, 2)), label=reference[0])
         if log_x:
             axes.set_xscale("log")
-            axes.set_xticks(budget, [f"{value:,.4g}" for value in budget])
+            axes.set_xticks(steps, [budget(value) for value in steps])
             axes.minorticks_off()
         if log_y:
             axes.set_yscale("log")
@@ -387,7 +388,7 @@ def difference_figure(
         raise ValueError("differences must hold at least one series, each with at least one arm")
     arms = list(dict.fromkeys(arm for series in differences.values() for arm in series))
     with _style():
-        figure, axes = _figure(height=1.1 + 0.3 * len(arms) * max(1.0, len(differences) / 2))
+        figure, axes = _figure(height=1.5 + 0.3 * len(arms) * max(1.0, len(differences) / 2))
         axes.axvline(0, color=INK, lw=1)
         for number, (name, style) in enumerate(series_style(list(differences)).items()):
             series = differences[name]
@@ -480,10 +481,19 @@ def write_figure(
     figure.set_layout_engine("none")  # laid out by then; every further file would do it again
     for suffix, data in ((".svg", svg.encode()), (".pdf", to_pdf(figure)), (".png", to_png(figure))):
         write_file(folder / f"{name}{suffix}", data)
-    with _style():
-        narrow = to_svg(figure) if make_narrow(figure) else None
     files = tuple(f"{folder.name}/{name}.{kind}" for kind in ("svg", "pdf", "png"))
-    return FigureBlock(svg, caption, alt, narrow=narrow, files=files)
+    return FigureBlock(svg, caption, alt, narrow=_narrow_svg(figure), files=files)
+
+
+def page_figure(figure: "Figure", *, caption: str, alt: str) -> FigureBlock:
+    """The block of [`write_figure`][passband.reports.write_figure] without files: for figures that explain a page."""
+    svg = to_svg(figure)
+    return FigureBlock(svg, caption, alt, narrow=_narrow_svg(figure))
+
+
+def _narrow_svg(figure: "Figure") -> str | None:
+    with _style():
+        return to_svg(figure) if make_narrow(figure) else None
 
 
 def to_png_data_uri(figure: "Figure", dpi: int = DPI) -> str:

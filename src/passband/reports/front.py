@@ -12,9 +12,9 @@ import torch
 from passband.forcing.fronts import ContourFront, Front, LinearFront
 from passband.metrics import PassedPower, PowerLawResult, passed_power
 from passband.process import Flow, Process
-from passband.reports.figures import to_png, to_svg
+from passband.reports.figures import write_figure
 from passband.reports.front_figures import front_plane_figure, own_time_label, own_times, passed_power_figure
-from passband.reports.page import Block, Code, Figure, Number, Numbers, Section, Table, Text, write_file
+from passband.reports.page import Block, Code, Figure, Number, Numbers, Section, Table, Text
 
 TIMES = (0.1, 0.25, 0.5, 0.75, 0.9)
 TAU = torch.linspace(0, 1, 201, dtype=torch.float64)
@@ -214,27 +214,22 @@ def _draw(report: FrontReport, folder: Path) -> list[Figure]:
     assert isinstance(law, PowerLawResult)
     passed = report.passed
     plane = front_plane_figure(law, {name: values.cutoff for name, values in passed.items()}, report.process)
-    shares = passed_power_figure(TAU, passed)
-    svg = {"front-plane": to_svg(plane), "front-power": to_svg(shares)}
-    for (name, source), drawn in zip(svg.items(), (plane, shares), strict=True):
-        write_file(folder / f"{name}.svg", source.encode())
-        write_file(folder / f"{name}.png", to_png(drawn))
     names = " and ".join(passed)
     return [
-        Figure(
-            svg["front-plane"],
-            "The real images' power over the noise's, at each frequency (across) and flow time (up). Noise is the "
-            "stronger right of the black line, data left of it. A front removes what lies right of its line: noise "
+        write_figure(
+            plane, folder, "front-plane",
+            caption="The real images' power over the noise's, at each frequency (across) and flow time (up). Noise is "
+            "the stronger right of the black line, data left of it. A front removes what lies right of its line: noise "
             "where it runs along the black line, data too where it runs left of it.",
             alt="Map of the data-to-noise ratio over frequency and flow time with its 0 dB contour, and the cutoffs "
             f"of the fronts {names}. {describe_fronts(report)}",
         ),
-        Figure(
-            svg["front-power"],
-            "What each front lets through of the data's power (left, the mean aside) and of the noise's (right).",
+        write_figure(
+            passed_power_figure(TAU, passed), folder, "front-power",
+            caption="What each front lets through of the data's power, their mean aside, and of the noise's.",
             alt=f"Two line charts of shares over the flow time for the fronts {names}; the table gives their values.",
         ),
-    ]
+    ]  # fmt: skip
 
 
 def _meeting(law: PowerLawResult, linear: PassedPower) -> str:

@@ -1,19 +1,22 @@
 """Figures of a grid of runs: where an arm differs from the baseline, and how its measures change over training."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from passband._checks import import_extra
-from passband.reports.figures import INK, WIDTH, _style, series_style
+from passband.reports.difference_figures import difference_colours, minus, text_colour
+from passband.reports.figures import WIDTH, _style, series_style
+from passband.reports.words import budget
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BETTER, NEUTRAL, WORSE = "#0072B2", "#f7f7f7", "#D55E00"
+_ROW, _LETTER = 0.45, 0.085  # inches: height of a heat map's row, width of a label's letter
 
 #: (means, standard errors) of an arm, each as long as the steps; NaN where there is none.
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -78,22 +81,20 @@ def heat_map_figure(
     values = [cell.value for cells in panels.values() for row in cells for cell in row if cell is not None]
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
     with _style():
-        figure = _blank(1.5 + 0.45 * len(rows))
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        colours = import_extra("matplotlib.colors", "train").LinearSegmentedColormap.from_list(
-            "better", [BETTER, NEUTRAL, WORSE] if lower_is_better else [WORSE, NEUTRAL, BETTER]
-        )
+        figure = _blank(1.5 + _ROW * len(rows))
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        colours = difference_colours() if lower_is_better else difference_colours().reversed()
         for place, (name, cells) in zip(axes, panels.items(), strict=True):
             image = place.imshow(_values(cells), cmap=colours, vmin=-largest, vmax=largest, aspect="auto")
-            _write_cells(place, cells, largest)
+            _write_cells(place, cells, largest if lower_is_better else -largest)
             place.set_xticks(range(len(columns)), columns)
-            place.set_yticks(range(len(rows)), rows if place is axes[0] else [""] * len(rows))
+            place.set_yticks(range(len(rows)), rows)
             place.tick_params(length=0)
             place.grid(visible=False)
             place.spines[:].set_visible(False)
             place.set_title(name)
-        bar = figure.colorbar(image, ax=list(axes), pad=0.02, format=lambda value, _: _short(value))
-        bar.set_label(label)
+        bar = figure.colorbar(image, ax=list(axes), pad=0.02, format=minus)
+        bar.set_label(textwrap.fill(label, int((_ROW * len(rows) + 0.7) / _LETTER)))
         bar.outline.set_visible(False)
         if title:
             figure.suptitle(title, x=0.01, ha="left")
@@ -148,7 +149,7 @@ def curve_grid_figure(
                     )  # fmt: skip
                 place.set_title(", ".join(filter(None, (row, column))), fontsize=10)
                 place.set_xscale("log")
-                place.set_xticks(steps, [_steps(step) for step in steps], fontsize=9)
+                place.set_xticks(steps, [budget(step) for step in steps], fontsize=9)
                 place.minorticks_off()
             if all(np.nanmin([np.nan, *means]) >= 0 for arms in found.values() for means, _ in arms.values()):
                 line[0].set_ylim(bottom=0)
@@ -177,25 +178,21 @@ def _values(cells: Cells) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]"
     return np.array([[math.nan if cell is None else cell.value for cell in row] for row in cells])
 
 
-def _write_cells(axes: "Axes", cells: Cells, largest: float) -> None:
+def _write_cells(axes: "Axes", cells: Cells, worst: float) -> None:
     rectangle = import_extra("matplotlib.patches", "train").Rectangle
     for i, row in enumerate(cells):
         for j, cell in enumerate(row):
             if cell is None or not math.isfinite(cell.value):
-                axes.text(j, i, "–", ha="center", va="center", color=INK)
+                axes.text(j, i, "–", ha="center", va="center", color="black")
                 continue
-            dark = abs(cell.value) > 0.7 * largest
+            colour = text_colour(math.copysign(1, worst) * cell.value, abs(worst))
             axes.text(
-                j, i, _short(cell.value, sign=True), ha="center", va="center", fontsize=10,
-                color="white" if dark else "black", fontweight="bold" if cell.clear else "normal",
+                j, i, _short(cell.value), ha="center", va="center", fontsize=10, color=colour,
+                fontweight="bold" if cell.clear else "normal",
             )  # fmt: skip
             if cell.clear:
                 axes.add_patch(rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, ec="black", lw=1.4))
 
 
-def _short(value: float, sign: bool = False) -> str:
-    return f"{value:{'+' if sign else ''}.2g}".replace("-", "−")
-
-
-def _steps(step: int) -> str:
-    return f"{step / 1000:g}k" if step >= 10_000 and step % 100 == 0 else f"{step:,}"
+def _short(value: float) -> str:
+    return f"{value:+.2g}".replace("-", "−")

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from passband.reports.figures import curve_figure, difference_figure, to_png, to_svg
+from passband.reports.figures import curve_figure, difference_figure, write_figure
 from passband.reports.grid_figures import Curve, HeatCell, curve_grid_figure, heat_map_figure
 from passband.reports.grid_tables import clearly, entries_of, heat_maps, of_model
-from passband.reports.page import Figure, write_file
+from passband.reports.page import Figure
 
 
 def difference_figures(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
@@ -22,19 +22,15 @@ def difference_figures(results: Mapping[str, Any], folder: Path) -> Iterator[Fig
                     after = series.setdefault(f"{entry['steps']:,} step{'s' * (entry['steps'] != 1)}", {})
                     after[entry["arm"]] = (entry["difference"], entry["difference_error"])
             if series:
-                label = f"difference from {baseline} ({'higher' if facts['better'] == 'higher' else 'lower'} is better)"
+                better = "higher" if facts["better"] == "higher" else "lower"
+                label = f"difference from {baseline}\n({better} is better)"
                 figure = difference_figure(series, x_label=label, title=facts["title"])
-                svg = _written(figure, folder / f"{model}-{facts['metric']}-{number}")
                 where = "" if len(results["grid"]["models"]) == 1 else f" of {model}"
                 caption = f"Paired differences{where} from {baseline!r}, with one standard error over seeds."
-                yield Figure(svg, caption, alt=f"Dot plot. {caption} {facts['title']}.")
-
-
-def _written(figure: Any, path: Path) -> str:
-    svg = to_svg(figure)
-    write_file(path.with_suffix(".svg"), svg.encode())
-    write_file(path.with_suffix(".png"), to_png(figure))
-    return svg
+                yield write_figure(
+                    figure, folder, f"{model}-{facts['metric']}-{number}",
+                    caption=caption, alt=f"Dot plot. {caption} {facts['title']}.",
+                )  # fmt: skip
 
 
 def heat_figures(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
@@ -50,13 +46,15 @@ def heat_figures(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
                 shown, layout["rows"], layout["columns"], lower_is_better=lower, label=f"{arm} − {grid['baseline']}",
                 title=f"{facts['title']}: {arm} against {grid['baseline']}",
             )  # fmt: skip
-            svg = _written(figure, folder / f"heat-{facts['metric']}-{keys.index(key)}-{arms.index(arm)}")
             caption = (
                 f"{facts['title']} after {max(grid['steps']):,} steps, mean difference of {arm!r} from "
                 f"{grid['baseline']!r} within seeds. Blue is better, orange is worse, outlined and bold is clear "
                 "(Student's t, 95 %, each cell by itself)."
             )
-            yield Figure(svg, caption, alt=f"Heat map. {caption} The numbers are in table.md.")
+            yield write_figure(
+                figure, folder, f"heat-{facts['metric']}-{keys.index(key)}-{arms.index(arm)}",
+                caption=caption, alt=f"Heat map. {caption} The numbers are in table.md.",
+            )  # fmt: skip
 
 
 def _heat_cell(entry: Mapping[str, Any] | None) -> HeatCell | None:
@@ -76,8 +74,10 @@ def step_figures(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
                     figure = curve_figure(
                         steps, dict(curves), y_label=facts["title"], title=of_model("", results, model)
                     )
-                    svg = _written(figure, folder / f"{model}-{facts['metric']}-{number}-steps")
-                    yield Figure(svg, of_model(caption, results, model), alt=f"Curves. {caption}")
+                    yield write_figure(
+                        figure, folder, f"{model}-{facts['metric']}-{number}-steps",
+                        caption=of_model(caption, results, model), alt=f"Curves. {caption}",
+                    )  # fmt: skip
             continue
         for panel in layout["panels"] or ("",):
             rows = {
@@ -89,9 +89,11 @@ def step_figures(results: Mapping[str, Any], folder: Path) -> Iterator[Figure]:
             }
             if any(arms for found in rows.values() for arms in found.values()):
                 figure = curve_grid_figure(steps, rows, y_label=facts["title"], title=panel)
-                svg = _written(figure, folder / f"{panel or 'all'}-{facts['metric']}-{number}-steps")
                 where = f"{panel}: " if panel else ""
-                yield Figure(svg, f"{where}{caption}", alt=f"Small plots, one for each model. {where}{caption}")
+                yield write_figure(
+                    figure, folder, f"{panel or 'all'}-{facts['metric']}-{number}-steps",
+                    caption=f"{where}{caption}", alt=f"Small plots, one for each model. {where}{caption}",
+                )  # fmt: skip
 
 
 def _model_curves(results: Mapping[str, Any], model: str, key: str, steps: Sequence[int]) -> dict[str, Curve]:

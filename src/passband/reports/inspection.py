@@ -35,7 +35,7 @@ def inspection_report(
     notes: Sequence[str] = (),
     command: str | None = None,
 ) -> Path:
-    """Write the page, the figures (SVG and PNG) and the numbers (JSON) of one or two inspected autoencoders.
+    """Write the page, the figures (SVG, PDF and PNG) and the numbers (JSON) of one or two inspected autoencoders.
 
     Args:
         inspected: one, or two that saw the same images.

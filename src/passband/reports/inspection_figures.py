@@ -75,8 +75,8 @@ def band_map_figure(results: Mapping[str, LatentResult]) -> "Figure":
         for axes, (name, bands) in zip(panels, maps.items(), strict=True):
             _heat_map(axes, bands)
             axes.set_title(name)
-            axes.set_xlabel("removed from the latent … changes the image at\n(cycles per image)")
-        panels[0].set_ylabel("latent band (cycles per image)")
+            axes.set_xlabel("image band that changes\n(cycles per image)")
+        panels[0].set_ylabel("latent band that is removed\n(cycles per image)")
     return figure
 
 
@@ -110,7 +110,7 @@ def low_pass_figure(results: Mapping[str, LatentResult]) -> "Figure":
                 capsize=3, elinewidth=1.2, **style,
             )  # fmt: skip
         for axes in (left, right):
-            axes.set_xlabel("corner k of the low-pass M (larger: less passes)")
+            axes.set_xlabel("corner k of the low-pass M\n(larger: less passes)")
         left.set_ylabel("PSNR against M x (dB)")
         right.set_ylabel("agreement of the change")
         right.set_ylim(min(-0.05, right.get_ylim()[0]), 1.05)

@@ -4,12 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from passband.metrics import LatentResult
-from passband.reports.figures import to_png, to_svg
+from passband.reports.figures import write_figure
 from passband.reports.inspection_figures import (
     band_map_figure,
     band_names,
@@ -19,7 +18,7 @@ from passband.reports.inspection_figures import (
     measured_corners,
 )
 from passband.reports.inspection_verdict import agreement, pm, skill
-from passband.reports.page import Block, Cell, Figure, Section, Table, Text, write_file
+from passband.reports.page import Block, Cell, Section, Table, Text
 
 _CHANNELS = 32  # rows of the channels' table
 
@@ -53,15 +52,15 @@ def figure_sections(inspected: Sequence[Inspected], folder: Path) -> list[Sectio
         Section(
             "The spectrum of the latents",
             [
-                _drawn(
+                write_figure(
+                    latent_spectrum_figure(results),
                     folder,
                     "spectrum",
-                    latent_spectrum_figure(results),
-                    "Power over frequency, each curve over its mean power, so that only shapes are compared. Black: "
-                    "the images, whose spectrum goes on where that of the latents ends (vertical line: the latents' "
-                    "Nyquist frequency; right of it the corners). Dashed: the images' spectrum times the ring's "
-                    "number, the target of ESM with δ = 1. Dotted: white noise.",
-                    "Power spectra: "
+                    caption="Power over frequency, each curve over its mean power, so that only shapes are compared. "
+                    "The images' spectrum goes on where that of the latents ends (vertical line: the latents' Nyquist "
+                    "frequency; right of it the corners). Dashed: the images' spectrum times the ring's number, the "
+                    "target of ESM with δ = 1. Dotted: white noise.",
+                    alt="Power spectra: "
                     + "; ".join(
                         f"{n}, exponent {r.latent.beta:.2f}, image {r.small_image.beta:.2f}" for n, r in results.items()
                     ),
@@ -124,13 +123,14 @@ def _band_section(results: Mapping[str, LatentResult], folder: Path) -> Section:
         ])  # fmt: skip
     heads = ["", "Latent band (cycles per image)", "Share of all change (%)", "In the same band (%)",
              "Within an octave (%)", "Same share of Nyquist (%)", "Centre (cycles per image)"]  # fmt: skip
-    figure = _drawn(
+    figure = write_figure(
+        band_map_figure(results),
         folder,
         "bands",
-        band_map_figure(results),
-        "Each row: one band is removed from the latents, and where the decoded images change, in percent of the "
-        "change. Framed: the same frequency. Columns to the right of the frames are finer than the latent's own grid.",
-        "Heat map of latent bands and image bands. "
+        caption="Each row: one band is removed from the latents, and where the decoded images change, in percent of "
+        "the change. Framed: the same frequency. Columns to the right of the frames are finer than the latent's own "
+        "grid.",
+        alt="Heat map of latent bands and image bands. "
         + "; ".join(
             f"{n}: {100 * r.bands.on:.0f} % in the same band" for n, r in results.items() if r.bands is not None
         ),
@@ -139,13 +139,15 @@ def _band_section(results: Mapping[str, LatentResult], folder: Path) -> Section:
 
 
 def _low_pass_section(results: Mapping[str, LatentResult], folder: Path) -> Section:
-    figure = _drawn(
+    figure = write_figure(
+        low_pass_figure(results),
         folder,
         "low-pass",
-        low_pass_figure(results),
-        "Decoding spectrum matching asks for this: the low-passed latent should decode to the low-passed image. M is "
-        "the block-DCT low-pass. Dotted: what the same reconstruction would give, low-passed after decoding.",
-        "Line chart of PSNR over the corner of the low-pass.",
+        caption="Decoding spectrum matching asks for this: the low-passed latent should decode to the low-passed "
+        "image. M is the block-DCT low-pass. Dotted: what the same reconstruction would give, low-passed after "
+        "decoding.",
+        alt="Line charts of PSNR and of the agreement of the changes over the corner of the low-pass; the table below "
+        "gives their values.",
     )
     rows: list[list[Cell]] = []
     for name, result in results.items():
@@ -220,8 +222,6 @@ def _picture_section(inspected: Sequence[Inspected], folder: Path) -> Section:
         {each.name: each.reconstructions for each in inspected},
         {each.name: each.pictures for each in inspected},
     )
-    png = to_png(figure)
-    write_file(folder / "pictures.png", png)
     rows = "; ".join(f"the reconstructions and the latents of {each.name}" for each in inspected)
     caption = (
         f"Row by row: the images; {rows}. Latents are shown as their first three principal components over channels in "
@@ -229,14 +229,7 @@ def _picture_section(inspected: Sequence[Inspected], folder: Path) -> Section:
         "strong as the first."
     )
     alt = f"Grid of {len(inspected[0].images)} images, their reconstructions and pictures of their latents."
-    return Section("Pictures", [Figure(png, caption, alt)])
-
-
-def _drawn(folder: Path, name: str, figure: Any, caption: str, alt: str) -> Figure:
-    svg = to_svg(figure)
-    write_file(folder / f"{name}.svg", svg.encode())
-    write_file(folder / f"{name}.png", to_png(figure))
-    return Figure(svg, caption, alt)
+    return Section("Pictures", [write_figure(figure, folder, "pictures", caption=caption, alt=alt, pixels=True)])
 
 
 def _percent(value: float | Tensor) -> str:

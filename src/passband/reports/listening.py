@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from passband._checks import check_floating, import_extra
+from passband.reports.figures import page_figure
 from passband.reports.page import (
     Audio,
     Block,
     Cell,
     Columns,
-    Figure,
     Number,
     Numbers,
     Page,
@@ -32,7 +32,6 @@ from passband.reports.spectrograms import (
     clip_picture,
     colour_scale,
     shared_range,
-    small_png,
     spectrogram,
 )
 
@@ -199,10 +198,10 @@ def listening_section(
             )
     store = _Store(Path(out), embed_limit)
     blocks = [_row(number, row, columns, axis, store) for number, row in enumerate(rows)]
-    scale = Figure(
-        small_png(colour_scale(), dpi=180),
-        "The colours of the spectrograms. The clips of a row share one scale, from their loudest point down, so they "
-        "can be compared: what one of them lacks is dark there.",
+    scale = page_figure(
+        colour_scale(),
+        caption="The colours of the spectrograms. The clips of a row share one scale, from their loudest point down, "
+        "so they can be compared: what one of them lacks is dark there.",
         alt=f"Colour scale from black, {DYNAMIC_RANGE:.0f} dB below the loudest point, to light yellow at that point.",
     )
     return Section(title, [*([Text(text)] if text else []), *(block for row in blocks for block in row), scale])

@@ -1,7 +1,9 @@
 """Spectrograms that share one scale of time, frequency and colour."""
 
+import base64
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from passband._checks import check_choice, check_floating, import_extra
-from passband.reports.figures import WIDTH, _style, to_png
+from passband.reports.figures import WIDTH, _style, to_svg
 from passband.transforms import hz_to_mel, mel_to_hz
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ CELL_WIDTH = 3.5  # inches of a picture that stands in a column of a page
 _COLUMNS = 600  # frames that a picture shows at most: more would not be seen
 _ROWS = 256
 _FLOOR = 1e-10  # power of full scale: -100 dB
+_DPI = 150  # of the pixels within a clip's picture
+_EMBEDDED = re.compile(r"(data:image/png;base64,)\s*([\w+/=\s]+)")
 
 
 class Spectrogram(NamedTuple):
@@ -159,12 +163,12 @@ def clip_picture(
     axis: str = "linear",
     seconds: float | None = None,
     f_max: float | None = None,
-) -> bytes:
-    """A small picture of one spectrogram for a column of a page, as PNG of few colours."""
+) -> str:
+    """A small picture of one spectrogram for a column of a page, as SVG whose pixels have few colours."""
     with _style():
-        figure: Figure = import_extra("matplotlib.figure", "train").Figure(figsize=(CELL_WIDTH, 2.4))
+        figure: Figure = import_extra("matplotlib.figure", "train").Figure(figsize=(CELL_WIDTH, 2.4), dpi=_DPI)
         draw_spectrogram(figure.add_subplot(), clip, value_range, axis=axis, seconds=seconds, f_max=f_max)
-    return small_png(figure)
+    return with_few_colours(to_svg(figure))
 
 
 def draw_spectrogram(
@@ -176,7 +180,7 @@ def draw_spectrogram(
     seconds: float | None = None,
     f_max: float | None = None,
 ) -> Any:
-    """Draw a spectrogram into axes; silence beyond its end and nothing above its Nyquist frequency (grey).
+    """Draw a spectrogram into axes; grey beyond its end and above its Nyquist frequency, where there is nothing.
 
     Returns:
         The image, for a colour bar.
@@ -187,9 +191,10 @@ def draw_spectrogram(
     top = nyquist if f_max is None else f_max
     rows = np.arange(clip.level.shape[0]) / (clip.level.shape[0] - 1) * nyquist
     scaled = _to_mel if axis == "mel" else _same
-    places = np.linspace(0, float(scaled(np.array([float(top)]))[0]), _ROWS)
+    shown, end = (float(scaled(np.array([hertz]))[0]) for hertz in (min(nyquist, top), float(top)))
+    places = np.linspace(0, shown, _ROWS)
     wanted = _from_mel(places) if axis == "mel" else places
-    picture = np.stack([np.interp(wanted, rows, column, right=np.nan) for column in clip.level.T], 1)
+    picture = np.stack([np.interp(wanted, rows, column) for column in clip.level.T], 1)
     image = axes.imshow(
         picture,
         origin="lower",
@@ -197,13 +202,13 @@ def draw_spectrogram(
         cmap=COLOUR_MAP,
         vmin=value_range[0],
         vmax=value_range[1],
-        extent=(0, clip.seconds, 0, float(places[-1])),
+        extent=(0, clip.seconds, 0, shown),
         interpolation="antialiased",
     )
     axes.set_facecolor("#dddddd")
     axes.grid(visible=False)
     axes.set_xlim(0, clip.seconds if seconds is None else seconds)
-    axes.set_ylim(0, float(places[-1]))
+    axes.set_ylim(0, end)
     ticks = _frequency_ticks(top, axis)
     axes.set_yticks(scaled(np.array(ticks, dtype=np.float64)), [kilohertz_tick(tick) for tick in ticks])
     axes.set_xlabel("time (s)")
@@ -229,13 +234,17 @@ def colour_scale() -> "Figure":
     return figure
 
 
-def small_png(figure: "Figure", dpi: int = 150, colours: int = 96) -> bytes:
-    """PNG data of a figure with few colours: a third of the bytes, and hardly a difference to be seen."""
+def with_few_colours(svg: str, colours: int = 96) -> str:
+    """An SVG whose pictures have few colours: a third of the bytes, and hardly a difference to be seen."""
     image = import_extra("PIL.Image", "train")
-    picture = image.open(io.BytesIO(to_png(figure, dpi))).convert("RGB")
-    stream = io.BytesIO()
-    picture.quantize(colours, dither=image.Dither.NONE).save(stream, "PNG", optimize=True)
-    return stream.getvalue()
+
+    def smaller(match: re.Match[str]) -> str:
+        picture = image.open(io.BytesIO(base64.b64decode(match[2]))).convert("RGB")
+        stream = io.BytesIO()
+        picture.quantize(colours, dither=image.Dither.NONE).save(stream, "PNG", optimize=True)
+        return match[1] + base64.b64encode(stream.getvalue()).decode()
+
+    return _EMBEDDED.sub(smaller, svg)
 
 
 def _frequency_ticks(top: float, axis: str) -> list[float]:

@@ -13,9 +13,9 @@ from passband.metrics.noise_levels import level_name
 from passband.metrics.pixel_bands import band_label
 from passband.reports.diagnosis.maps import band_axis
 from passband.reports.diagnosis.words import percent
+from passband.reports.difference_figures import numpy
 from passband.reports.figures import COLOURS, DASHES, INK, WIDTH, _style, write_figure
 from passband.reports.page import Block, Cell, Details, Section, Shown, Table, Text
-from passband.reports.spectrum.figures_axes import numpy
 from passband.reports.spectrum.words import Terms, joined
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from passband.metrics.contrast import Contrast
 from passband.metrics.denoiser_result import DenoiserSpectrum
 from passband.metrics.noise_levels import level_name
 from passband.reports.diagnosis.words import band_kind, fraction_of, signed
+from passband.reports.difference_figures import difference_colours, minus, numpy, text_colour
 from passband.reports.figures import WIDTH, _style
-from passband.reports.spectrum.figures_axes import difference_colours, minus, numpy, text_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ import numpy as np
 
 from passband._checks import import_extra
 from passband.metrics.contrast import Contrast
+from passband.reports.difference_figures import HOLLOW, TOO_MUCH, largest, marked_cells, minus, numpy, whiskers
 from passband.reports.figures import INK, WIDTH, _style
-from passband.reports.spectrum.figures_axes import HOLLOW, TOO_MUCH, largest, marked_cells, minus, numpy, whiskers
 from passband.reports.spectrum.words import Terms
 
 if TYPE_CHECKING:

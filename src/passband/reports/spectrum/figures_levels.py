@@ -8,8 +8,8 @@ import numpy as np
 
 from passband._checks import import_extra
 from passband.metrics.contrast import Contrast
+from passband.reports.difference_figures import HOLLOW, QUIET, TOO_LITTLE, TOO_MUCH, numpy, whiskers
 from passband.reports.figures import INK, WIDTH, _style
-from passband.reports.spectrum.figures_axes import HOLLOW, QUIET, TOO_LITTLE, TOO_MUCH, numpy, whiskers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

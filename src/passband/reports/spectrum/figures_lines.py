@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from passband.metrics.peaks import Peak
+from passband.reports.difference_figures import TOO_MUCH, numpy
 from passband.reports.figures import INK, _figure, _style
-from passband.reports.spectrum.figures_axes import TOO_MUCH, frequency_axis, numpy
+from passband.reports.spectrum.figures_axes import frequency_axis
 from passband.reports.spectrum.words import Terms
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from passband._checks import import_extra
 from passband.metrics.contrast import Contrast
 from passband.metrics.frequency_words import fraction, octave_name
 from passband.metrics.peaks import Peak
+from passband.reports.difference_figures import difference_colours, largest, minus, numpy, text_colour
 from passband.reports.figures import INK, WIDTH, _style
-from passband.reports.spectrum.figures_axes import difference_colours, largest, minus, numpy, text_colour
 from passband.reports.spectrum.words import Terms
 from passband.reports.words import signed
 

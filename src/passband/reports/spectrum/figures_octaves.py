@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from passband._checks import import_extra
 from passband.metrics.contrast import Contrast
 from passband.metrics.sample_comparison import LawPair, SampleComparison
-from passband.reports.figures import INK, WIDTH, _figure, _style
-from passband.reports.spectrum.figures_axes import (
+from passband.reports.difference_figures import (
     HOLLOW,
     QUIET,
     TOO_LITTLE,
     TOO_MUCH,
-    frequency_axis,
     largest,
     marked_cells,
     minus,
     numpy,
     whiskers,
 )
+from passband.reports.figures import INK, WIDTH, _figure, _style
+from passband.reports.spectrum.figures_axes import frequency_axis
 from passband.reports.spectrum.words import terms_of
 from passband.reports.words import signed
 

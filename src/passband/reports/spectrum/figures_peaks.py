@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from passband._checks import import_extra
+from passband.reports.difference_figures import TOO_MUCH, numpy
 from passband.reports.figures import INK, WIDTH, _style
-from passband.reports.spectrum.figures_axes import TOO_MUCH, numpy
 from passband.reports.spectrum.words import Terms
 
 if TYPE_CHECKING:

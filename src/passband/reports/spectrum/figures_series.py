@@ -8,8 +8,8 @@ import numpy as np
 
 from passband._checks import import_extra
 from passband.metrics.sample_comparison import SampleComparison
+from passband.reports.difference_figures import HOLLOW
 from passband.reports.figures import COLOURS, DASHES, INK, WIDTH, _style
-from passband.reports.spectrum.figures_axes import HOLLOW
 from passband.reports.spectrum.words import terms_of
 
 if TYPE_CHECKING:
