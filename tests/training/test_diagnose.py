@@ -30,6 +30,7 @@ from passband.training.diagnosis_gradients import described_losses
 from passband.training.diagnosis_levels import common_ratios, default_ratios, visits
 from passband.training.sections import ImagesData, LatentsData, LossSettings, RegularizerSettings
 from passband.training.subject import LatentSpace, Subject, _given, open_subject, told_apart
+from passband.training.suggest import Suggestion
 from passband.transforms import MelSpectrogram, dct, idct
 
 PROCESS = Flow(data_at=1, prediction="sample")
@@ -74,6 +75,17 @@ def wiener(fields):
 @pytest.fixture(scope="module")
 def faultless(fields, wiener):
     return diagnose(subject(partial(ideal, wiener)), fields, SETTINGS)
+
+
+@pytest.mark.parametrize(("hybrid", "prediction"), [(True, "sample"), (False, "velocity")])
+def test_a_hybrid_head_counts_as_a_clean_estimate(fields, monkeypatch, hybrid, prediction):
+    """It may be given a front, and a network that predicts a velocity alone may not."""
+    asked = {}
+    monkeypatch.setattr("passband.training.diagnose.suggest", lambda *_, **given: asked.update(given) or Suggestion())
+    process = Flow(data_at=1, prediction="velocity", hybrid=hybrid)
+    model = subject(lambda x, _: torch.zeros_like(x).repeat(1, process.heads, 1, 1), process=process)
+    diagnose(model, replace(fields, count=8), DiagnosisSettings(count=8, gradients=0, ratios=(0.2,)))
+    assert asked["prediction"] == prediction
 
 
 def test_nothing_is_found_in_an_ideal_denoiser(faultless):

@@ -12,6 +12,7 @@ from passband.training.diagnosis_gradients import AUDIO_LOSSES
 from passband.training.diagnosis_gradients import LOSSES as IMAGE_LOSSES
 from passband.training.sections import ContourFrontSettings, RegularizerSettings
 from passband.training.suggest import suggest
+from passband.training.suggest_weight import overall, weigh
 from passband.transforms import dct, idct
 
 RATIOS = (0.1, 0.5, 2.0)
@@ -76,6 +77,18 @@ def test_the_loss_that_looks_there_with_a_third_of_the_base_losss_gradient(fault
     assert found.gate is None
     assert settings(found).losses[0].levels == 2
     assert settings(found).weight == found.weight
+
+
+def test_any_loss_is_weighed_by_the_same_rule(faultless):
+    """At 0.5 and 2 it pulls 8 and 2 times as hard as the base loss: 4 in geometric mean."""
+    wrong = called(faultless, "smooth", [(1, 8), (2, 8)])
+    wrong = pulling(wrong, base=((1, 2, 5), 3), pixel=((3, 16, 10), 8))
+    found = weigh(wrong, "pixel", EVEN)
+    assert found.pull.tolist() == pytest.approx([3, 8, 2])
+    assert found.levels.tolist() == [False, True, True]
+    assert found.weight == pytest.approx(0.3 / 4)
+    assert overall(wrong, "pixel", EVEN) == pytest.approx((365 / 30) ** 0.5)
+    assert overall(wrong, "pixel", EVEN, gate=0.5) == pytest.approx((265 / 30) ** 0.5)
 
 
 def test_the_first_of_equals(faultless, law):
@@ -214,7 +227,9 @@ def test_the_whole_trainings_share_is_the_root_mean_square(faultless, law, cells
 def test_a_term_that_it_was_trained_with_is_replaced(faultless, law):
     wrong = called(faultless, "smooth", [(1, 8)])
     plain = pulling(wrong, base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8))
-    assert "take its place" not in suggest(plain, law, losses=LOSSES, visits=EVEN).sentences["next"]
+    said = suggest(plain, law, losses=LOSSES, visits=EVEN).sentences["next"]
+    assert "take its place" not in said
+    assert "it may lower these errors and leave the samples as they are, or worse" in said
     trained = pulling(wrong, base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8), **{"trained with": ((1, 1, 1), 8)})
     assert "these lines take its place" in suggest(trained, law, losses=LOSSES, visits=EVEN).sentences["next"]
 
@@ -232,9 +247,9 @@ def test_recipes_take_every_loss(faultless, law, described):
 
 def test_signals_have_no_pixels_and_no_front(faultless, law):
     wrong = pulling(called(faultless, "rough", [(2, 8), (2, 0)]), base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8))
-    assert suggest(wrong, law, losses=LOSSES, visits=EVEN).front is not None
+    assert suggest(wrong, law, losses=LOSSES, visits=EVEN, prediction="sample").front is not None
     for one_axis, kind in ((replace(wrong, size=(1024,)), None), (wrong, "signals")):
-        found = suggest(one_axis, law, losses=LOSSES, visits=EVEN, kind=kind)
+        found = suggest(one_axis, law, losses=LOSSES, visits=EVEN, kind=kind, prediction="sample")
         assert found.front is None
         assert "front" not in found.sentences
         assert "cycles per sample" in found.sentences["found"]
@@ -245,15 +260,15 @@ def test_a_front_where_the_model_invents_what_noise_hides(faultless, law):
     drowned = faultless.wiener[2] > 0.9
     assert bool(drowned[8])
     wrong = pulling(called(faultless, "rough", [(2, 8)]), base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8))
-    found = suggest(wrong, law, losses={"amplitude": "amplitude"}, visits=EVEN)
+    found = suggest(wrong, law, losses={"amplitude": "amplitude"}, visits=EVEN, prediction="sample")
     front = ContourFrontSettings.model_validate(found.front)
     assert front.beta == pytest.approx(law.beta, abs=1e-3)
     assert yaml.safe_load(found.recipe)["forcing"] == {"front": found.front}
-    flat = suggest(wrong, replace(law, beta=1.0), losses=LOSSES, visits=EVEN)
+    flat = suggest(wrong, replace(law, beta=1.0), losses=LOSSES, visits=EVEN, prediction="sample")
     assert flat.front is None
     assert "it has been seen to hurt" in flat.sentences["front"]
     assert "hides in 1 cell:" in flat.sentences["front"]
-    none = suggest(wrong, "there is no power", losses=LOSSES, visits=EVEN)
+    none = suggest(wrong, "there is no power", losses=LOSSES, visits=EVEN, prediction="sample")
     assert none.sentences["front"] == "No front can be given: there is no power."
 
 
@@ -263,7 +278,7 @@ def test_an_estimate_of_nothing_invents_nothing(faultless, law):
     for relative, is_there in ((1.0, False), (1.05, True)):
         error = faultless.relative.clone()
         error[2, 8] = relative
-        found = suggest(replace(wrong, relative=error), law, losses=LOSSES, visits=EVEN)
+        found = suggest(replace(wrong, relative=error), law, losses=LOSSES, visits=EVEN, prediction="sample")
         assert (found.front is not None) == is_there
 
 
@@ -272,18 +287,29 @@ def test_no_front_for_what_a_low_pass_lets_through(faultless, law):
     wrong = pulling(called(faultless, "rough", [(2, 0), (2, 7)]), base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8))
     wiener = faultless.wiener.clone()
     wiener[2] = 0.95
-    assert suggest(replace(wrong, wiener=wiener), law, losses=LOSSES, visits=EVEN).front is not None
+    assert (
+        suggest(replace(wrong, wiener=wiener), law, losses=LOSSES, visits=EVEN, prediction="sample").front is not None
+    )
     wiener[2, 8] = 0.2
-    found = suggest(replace(wrong, wiener=wiener), law, losses=LOSSES, visits=EVEN)
+    found = suggest(replace(wrong, wiener=wiener), law, losses=LOSSES, visits=EVEN, prediction="sample")
     assert found.front is None
     assert "invents nothing where noise hides the data at a frequency and at all above it" in found.sentences["front"]
 
 
 def test_no_front_where_there_is_something_to_see(faultless, law):
     wrong = pulling(called(faultless, "rough", [(0, 4)]), base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8))
-    found = suggest(wrong, law, losses=LOSSES, visits=EVEN)
+    found = suggest(wrong, law, losses=LOSSES, visits=EVEN, prediction="sample")
     assert found.front is None
     assert found.sentences["front"].startswith("No Spectral Forcing")
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "velocity", "v_prediction", "edm"])
+def test_no_front_for_what_has_the_noise_in_it(faultless, law, prediction):
+    """Behind a low-pass it is not to be seen; networks that were trained so put all of it into their samples."""
+    wrong = pulling(called(faultless, "rough", [(2, 8)]), base=((1, 1, 1), 3), amplitude=((1, 1, 1), 8))
+    found = suggest(wrong, law, losses={"amplitude": "amplitude"}, visits=EVEN, prediction=prediction)
+    assert (found.front, "forcing" in found.recipe) == (None, False)
+    assert f"what the model predicts ({prediction}) has the noise in it" in found.sentences["front"]
 
 
 def test_without_gradients_no_loss(faultless, law):

@@ -180,7 +180,8 @@ def diagnose(
         law,
         losses=described_losses(subject, settings.losses, wiener.size),
         visits=visits(subject.process, first.spectrum.ratios),
-        prediction=subject.process.prediction,
+        # A hybrid head's velocity is made of a clean estimate where the noise is strong.
+        prediction="sample" if subject.process.heads > 1 else subject.process.prediction,
         kind=subject.kind,
     )
     notes = (*subject.notes, *data.notes)

@@ -25,12 +25,32 @@ def _cut(result: DenoiserSpectrum) -> Tensor:
     return above_mean
 
 
-def suggest_front(result: DenoiserSpectrum, law: PowerLawResult | str) -> tuple[dict[str, Any] | None, str]:
+def contour(law: PowerLawResult) -> dict[str, Any]:
+    """The front along which noise and data of a power law are equal, as a recipe names it.
+
+    Example:
+        >>> from passband.data import power_law_fields
+        >>> from passband.metrics import measure_power_law
+        >>> from passband.training.suggest_front import contour
+        >>> front = contour(measure_power_law(power_law_fields(64, 32, 2.0, seed=0)))
+        >>> front["name"], round(front["beta"]), front["size"]
+        ('contour', 2, 32)
+
+    """
+    size = law.size[0] if len(set(law.size)) == 1 else list(law.size)
+    return {"name": "contour", "beta": round(law.beta, 3), "k1": round(law.k1, 3), "size": size}
+
+
+def suggest_front(
+    result: DenoiserSpectrum, law: PowerLawResult | str, prediction: str = "sample"
+) -> tuple[dict[str, Any] | None, str]:
     """A front as a recipe names it, None without; and why.
 
     Args:
         result: what was measured.
         law: the power law of the data, or why there is none.
+        prediction: what the network predicts; all but the clean sample has noise in it, which a low-pass on the input
+            hides from the network.
 
     """
     drowned = _invented(result) & _cut(result)
@@ -41,6 +61,11 @@ def suggest_front(result: DenoiserSpectrum, law: PowerLawResult | str) -> tuple[
         return None, (
             "No Spectral Forcing: the model invents nothing where noise hides the data at a frequency and at all above "
             "it, which is what a low-pass on its input could keep from it."
+        )
+    if prediction != "sample":
+        return None, (
+            f"No Spectral Forcing: what the model predicts ({prediction}) has the noise in it, which it could not see "
+            "behind a low-pass on its input; only networks that predict the clean sample can be trained with one."
         )
     cells = f"{int(drowned.sum())} cell{'s' * (int(drowned.sum()) > 1)}"
     if law.beta < _FLAT:
@@ -54,10 +79,4 @@ def suggest_front(result: DenoiserSpectrum, law: PowerLawResult | str) -> tuple[
         f"the contour of your own data, power as frequency^−{law.beta:.2f}. A network has to be trained with it, and "
         "it has helped transformers with coarse patches alone so far."
     )
-    front = {
-        "name": "contour",
-        "beta": round(law.beta, 3),
-        "k1": round(law.k1, 3),
-        "size": law.size[0] if len(set(law.size)) == 1 else list(law.size),
-    }
-    return front, why
+    return contour(law), why
