@@ -1,7 +1,7 @@
 """What `benchmarks.suggestion` trains on, diagnoses with and compares samples with: checkerboards, or photographs."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from passband.metrics import SampleComparison, SampleSpectrum, compare_samples
 from passband.training.demo import Experiment, Truth
 from passband.training.diagnosis_data import LEAST, DiagnosisData, given_data, own_data
 from passband.training.subject import Subject
+from passband.transforms.taper import Taper
 
 HELD_OUT, TRUE_SEED = 256, 1 << 20
 SIDE, SHRINK, TILES = 32, 4, 1024
@@ -48,11 +49,8 @@ class Boards:
         """What the demo and `passband compare` find; boards are periodic, so that no taper is needed."""
         experiment = Experiment()
         boards = checkerboards(len(images), experiment.size, experiment.cells, seed=TRUE_SEED)
-        sides = []
-        for name, side in (("true", boards), ("sample", images)):
-            spectrum = SampleSpectrum(name, taper="none")
-            spectrum.update(side.float(), [f"{name} {i}" for i in range(len(side))])
-            sides.append(spectrum)
+        both = {"true": boards, "sample": images}
+        sides = [spectrum_of(name, [_named(side, name)], "none") for name, side in both.items()]
         found, exact = compare_samples(*sides), Truth(experiment).measure(images)
         return {name: exact[name] for name in ("lsd", "pattern_distance", "leakage")} | octaves(found)
 
@@ -117,7 +115,7 @@ class Photographs:
 
     def measure(self, images: Tensor) -> dict[str, Any]:
         """What `passband compare` finds, beside the tiles of either side."""
-        samples = spectrum_of("samples", [(images.float(), [f"sample {i}" for i in range(len(images))])])
+        samples = spectrum_of("samples", [_named(images, "sample")])
         held, trained = (compare_samples(self._true[side], samples) for side in ("held-out", "train"))
         numbers = {"lsd": held.lsd.value} | octaves(held) | {"lsd_train": trained.lsd.value}
         return numbers | {f"{name}_train": value for name, value in octaves(trained).items()}
@@ -144,12 +142,17 @@ def octaves(found: SampleComparison) -> dict[str, Any]:
     }
 
 
-def spectrum_of(name: str, batches: Any) -> SampleSpectrum:
+def spectrum_of(name: str, batches: Iterable[tuple[Tensor, list[str]]], taper: Taper = "hann") -> SampleSpectrum:
     """The spectrum of batches of samples with their keys."""
-    spectrum = SampleSpectrum(name)
+    spectrum = SampleSpectrum(name, taper=taper)
     for samples, keys in batches:
         spectrum.update(samples, keys)
     return spectrum
+
+
+def _named(samples: Tensor, name: str) -> tuple[Tensor, list[str]]:
+    """Samples as one batch, with a key for each."""
+    return samples.float(), [f"{name} {number}" for number in range(len(samples))]
 
 
 def _tiles(folder: Path) -> Iterator[tuple[Tensor, list[str]]]:
