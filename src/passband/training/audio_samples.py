@@ -15,7 +15,6 @@ from passband.data import AudioFolder, Skipped
 from passband.data._audio_files import audio_source
 from passband.data._audio_index import AudioEntry, Cropping, decode_entry
 from passband.data._audio_read import Samples, UnusableAudioError
-from passband.data._sources import FolderSource
 from passband.data.listing import sample_rates
 from passband.metrics.frequency_words import hertz
 from passband.metrics.sample_distances import AUDIO_TOP
@@ -25,8 +24,9 @@ from passband.training.progress import OnProgress
 from passband.training.sample_sets import (
     Block,
     Chunk,
-    Reader,
+    FileReader,
     SampleSet,
+    file_blocks,
     files_stamp,
     gathered,
     sample_key,
@@ -79,17 +79,8 @@ class AudioSet(SampleSet):
         return sum(self._frames(entry) for entry in self.entries)
 
     def blocks(self, size: int) -> list[Block]:
-        """See the base class: a block holds whole files, so that each is decoded once."""
-        found: list[Block] = []
-        entries: list[AudioEntry] = []
-        first = count = 0
-        for entry in self.entries:
-            entries.append(entry)
-            count += self._frames(entry)
-            if count >= size:
-                found.append(Block(first, count, tuple(entries)))
-                entries, first, count = [], first + count, 0
-        return [*found, Block(first, count, tuple(entries))] if entries else found
+        """See the base class."""
+        return file_blocks(((entry, self._frames(entry)) for entry in self.entries), size)
 
     def facts(self) -> dict[str, Any]:
         """See the base class."""
@@ -116,11 +107,10 @@ class AudioSet(SampleSet):
         return entry.samples // self.data.length
 
 
-class _AudioReader(Reader):
+class _AudioReader(FileReader):
     def __init__(self, path: str, cropping: Cropping, chunk: int, strict: bool) -> None:
-        self.path, self.cropping, self.chunk, self.strict = path, cropping, chunk, strict
-        self.skipped: list[Skipped] = []
-        self._source: FolderSource | None = None
+        super().__init__(path, "audio file", strict=strict)
+        self.cropping, self.chunk = cropping, chunk
 
     def read(self, block: Block) -> Iterator[Chunk]:
         """See the base class."""
@@ -136,17 +126,9 @@ class _AudioReader(Reader):
         try:
             audio = decode_entry(self._source, entry, self.cropping)
         except UnusableAudioError as error:
-            if self.strict:
-                raise ValueError(
-                    f"cannot use the audio file {entry.name!r} in {self.path!r}: {error}; repair or remove it, or "
-                    "leave it out by not asking for strict"
-                ) from error
-            self.skipped.append(Skipped(entry.name, str(error)))
+            self.leave_out(entry.name, error)
             return np.empty((0, length), dtype=np.float32)
         return audio[: len(audio) // length * length].reshape(-1, length)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_source": None, "skipped": []}
 
 
 def open_clips(

@@ -10,13 +10,14 @@ import torch
 from passband.data import ImageFolder, Skipped, from_uint8
 from passband.data._decode import Pixels, UnusableImageError
 from passband.data._samples import Entry, Framing, read_samples
-from passband.data._sources import Source, open_source
+from passband.data._sources import open_source
 from passband.reports.compare import image_notes
 from passband.training.sample_sets import (
     Block,
     Chunk,
-    Reader,
+    FileReader,
     SampleSet,
+    file_blocks,
     files_stamp,
     gathered,
     sample_key,
@@ -45,17 +46,8 @@ class ImageSet(SampleSet):
         return len(self.data)
 
     def blocks(self, size: int) -> list[Block]:
-        """See the base class: a block holds whole files, so that each is decoded once."""
-        found: list[Block] = []
-        entries: list[Entry] = []
-        first = count = 0
-        for entry, _ in self.data.listing():
-            entries.append(entry)
-            count += len(entry.tiles)
-            if count >= size:
-                found.append(Block(first, count, tuple(entries)))
-                entries, first, count = [], first + count, 0
-        return [*found, Block(first, count, tuple(entries))] if entries else found
+        """See the base class."""
+        return file_blocks(((entry, len(entry.tiles)) for entry, _ in self.data.listing()), size)
 
     def facts(self) -> dict[str, Any]:
         """See the base class."""
@@ -79,11 +71,10 @@ class ImageSet(SampleSet):
         return image_notes(name, self.data)
 
 
-class _ImageReader(Reader):
+class _ImageReader(FileReader):
     def __init__(self, path: str, framing: Framing, chunk: int, strict: bool) -> None:
-        self.path, self.framing, self.chunk, self.strict = path, framing, chunk, strict
-        self.skipped: list[Skipped] = []
-        self._source: Source | None = None
+        super().__init__(path, "image", strict=strict)
+        self.framing, self.chunk = framing, chunk
 
     def read(self, block: Block) -> Iterator[Chunk]:
         """See the base class."""
@@ -99,13 +90,5 @@ class _ImageReader(Reader):
         try:
             return read_samples(self._source, entry, self.framing)
         except UnusableImageError as error:
-            if self.strict:
-                raise ValueError(
-                    f"cannot use the image {entry.name!r} in {self.path!r}: {error}; repair or remove it, or leave it "
-                    "out by not asking for strict"
-                ) from error
-            self.skipped.append(Skipped(entry.name, str(error)))
+            self.leave_out(entry.name, error)
             return np.empty((0, *self.framing.size, self.framing.channels), dtype=np.uint8)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_source": None, "skipped": []}

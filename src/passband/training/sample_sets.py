@@ -65,6 +65,39 @@ class Reader(ABC):
         """The samples of a block, some at a time."""
 
 
+class FileReader(Reader):
+    """Reads files that are opened where they are read; what cannot be used is left out, or raised.
+
+    Args:
+        path: of the folder or zip.
+        what: a file is called in errors: "image".
+        strict: raise at the first file that cannot be used.
+
+    """
+
+    def __init__(self, path: str, what: str, *, strict: bool) -> None:
+        self.path, self.what, self.strict = path, what, strict
+        self.skipped: list[Skipped] = []
+        self._source: Any = None
+
+    def leave_out(self, name: str, error: Exception) -> None:
+        """Note why a file cannot be used.
+
+        Raises:
+            ValueError: if the reader is strict.
+
+        """
+        if self.strict:
+            raise ValueError(
+                f"cannot use the {self.what} {name!r} in {self.path!r}: {error}; repair or remove it, or leave it out "
+                "by not asking for strict"
+            ) from error
+        self.skipped.append(Skipped(name, str(error)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_source": None, "skipped": []}
+
+
 class SampleSet(ABC):
     r"""A set of samples of one shape.
 
@@ -109,6 +142,31 @@ class SampleSet(ABC):
     def notes(self, name: str, skipped: Sequence[Skipped]) -> list[str]:
         """What a reader of the report must know of the set, called by a name."""
         return []
+
+
+def file_blocks(files: Iterable[tuple[Any, int]], size: int) -> list[Block]:
+    """Blocks of whole files, so that each file is decoded once.
+
+    Args:
+        files: each with the number of its samples.
+        size: how many samples a block holds, about.
+
+    Example:
+        >>> from passband.training.sample_sets import file_blocks
+        >>> [tuple(block) for block in file_blocks([("a", 2), ("b", 3), ("c", 1)], 4)]
+        [(0, 5, ('a', 'b')), (5, 1, ('c',))]
+
+    """
+    found: list[Block] = []
+    items: list[Any] = []
+    first = count = 0
+    for item, samples in files:
+        items.append(item)
+        count += samples
+        if count >= size:
+            found.append(Block(first, count, tuple(items)))
+            items, first, count = [], first + count, 0
+    return [*found, Block(first, count, tuple(items))] if items else found
 
 
 def gathered(
